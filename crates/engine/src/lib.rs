@@ -1,0 +1,1 @@
+//! Requests, scheduler, paged KV pool, sampler. Token ids in, token ids out.

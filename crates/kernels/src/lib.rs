@@ -1,0 +1,1 @@
+//! Numbers: block formats, matrix products, attention, norms, rope, thread pool.

@@ -1,0 +1,1 @@
+//! Run open-weight language models on an ordinary CPU.

@@ -1,0 +1,1 @@
+//! Tokens and words: tokenizer, chat template, reasoning. Pure, no IO.
