@@ -3,6 +3,39 @@
 //! A *block* is the smallest unit a format can encode: [`Format::block_len`] values in
 //! [`Format::block_bytes`] bytes. A row is a whole number of blocks.
 
+mod block;
+mod float;
+pub mod iq4_nl;
+pub mod iq4_xs;
+pub mod mxfp4;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
+
+pub use block::{Block, Half, blocks, blocks_mut};
+pub use iq4_nl::{BlockIQ4_NL, KVALUES_IQ4NL};
+pub use iq4_xs::BlockIQ4_XS;
+pub use mxfp4::{BlockMXFP4, KVALUES_MXFP4};
+pub use q2_k::BlockQ2_K;
+pub use q3_k::BlockQ3_K;
+pub use q4_0::BlockQ4_0;
+pub use q4_1::BlockQ4_1;
+pub use q4_k::BlockQ4_K;
+pub use q5_0::BlockQ5_0;
+pub use q5_1::BlockQ5_1;
+pub use q5_k::BlockQ5_K;
+pub use q6_k::BlockQ6_K;
+pub use q8_0::BlockQ8_0;
+
+use block::decode_blocks;
+
 /// A storage format of a weight matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(non_camel_case_types, missing_docs)]
@@ -67,6 +100,66 @@ impl Format {
             return None;
         }
         (cols / self.block_len()).checked_mul(self.block_bytes())
+    }
+
+    /// Decodes whole blocks: `bytes` to `out`, one value per place.
+    ///
+    /// Any bytes decode without a panic; a scale that is infinite or NaN gives values that are.
+    ///
+    /// # Panics
+    /// When `bytes` is not exactly the blocks of `out.len()` values.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        assert_eq!(Some(bytes.len()), self.row_bytes(out.len()), "{self}: bytes for {} values", out.len());
+        match self {
+            Format::F32 => float::decode_f32(bytes, out),
+            Format::F16 => float::decode_f16(bytes, out),
+            Format::BF16 => float::decode_bf16(bytes, out),
+            Format::Q8_0 => decode_blocks::<BlockQ8_0>(bytes, out),
+            Format::Q4_0 => decode_blocks::<BlockQ4_0>(bytes, out),
+            Format::Q4_1 => decode_blocks::<BlockQ4_1>(bytes, out),
+            Format::Q5_0 => decode_blocks::<BlockQ5_0>(bytes, out),
+            Format::Q5_1 => decode_blocks::<BlockQ5_1>(bytes, out),
+            Format::Q2_K => decode_blocks::<BlockQ2_K>(bytes, out),
+            Format::Q3_K => decode_blocks::<BlockQ3_K>(bytes, out),
+            Format::Q4_K => decode_blocks::<BlockQ4_K>(bytes, out),
+            Format::Q5_K => decode_blocks::<BlockQ5_K>(bytes, out),
+            Format::Q6_K => decode_blocks::<BlockQ6_K>(bytes, out),
+            Format::IQ4_NL => decode_blocks::<BlockIQ4_NL>(bytes, out),
+            Format::IQ4_XS => decode_blocks::<BlockIQ4_XS>(bytes, out),
+            Format::MXFP4 => decode_blocks::<BlockMXFP4>(bytes, out),
+        }
+    }
+
+    /// The tensor type number that GGUF files use.
+    pub fn ggml_id(self) -> u32 {
+        match self {
+            Format::F32 => 0,
+            Format::F16 => 1,
+            Format::Q4_0 => 2,
+            Format::Q4_1 => 3,
+            Format::Q5_0 => 6,
+            Format::Q5_1 => 7,
+            Format::Q8_0 => 8,
+            Format::Q2_K => 10,
+            Format::Q3_K => 11,
+            Format::Q4_K => 12,
+            Format::Q5_K => 13,
+            Format::Q6_K => 14,
+            Format::IQ4_NL => 20,
+            Format::IQ4_XS => 23,
+            Format::BF16 => 30,
+            Format::MXFP4 => 39,
+        }
+    }
+
+    /// The format with a GGUF tensor type number; `None` for the ones that are not supported.
+    pub fn from_ggml(id: u32) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.ggml_id() == id)
+    }
+
+    /// The format called `name`, in any mix of upper and lower case.
+    pub fn from_name(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
     }
 
     fn spec(self) -> (&'static str, usize, usize) {

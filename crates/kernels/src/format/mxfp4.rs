@@ -1,0 +1,59 @@
+//! MXFP4: 32 numbers of E2M1 under one power-of-two scale (OCP Microscaling formats, version 1.0).
+//! `value = 2^(e - 127) * e2m1(q)`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Format;
+use super::block::Block;
+use super::iq4_nl::table_codes;
+
+/// Twice the value of each E2M1 code, so that every entry is an integer; the sign is bit 3.
+pub const KVALUES_MXFP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// 32 values in 17 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockMXFP4 {
+    /// Exponent of the scale `2^(e - 127)` (E8M0). See [`half_scale`].
+    pub e: u8,
+    /// Byte `j` holds value `j` in its low nibble and value `j + 16` in its high nibble.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockMXFP4>() == 17 && align_of::<BlockMXFP4>() == 1);
+
+/// Half the scale, `2^(e - 128)`, exactly; it goes with the doubled table [`KVALUES_MXFP4`].
+///
+/// For `e` of 0 and 1 it is subnormal. 255, which the specification calls NaN, continues the
+/// powers of two, as in ggml: no encoder writes it.
+#[inline]
+pub fn half_scale(e: u8) -> f32 {
+    let bits = if e < 2 { 0x0020_0000 << e } else { (u32::from(e) - 1) << 23 };
+    f32::from_bits(bits)
+}
+
+impl BlockMXFP4 {
+    /// The doubled table values of the codes, in value order.
+    #[inline]
+    pub fn codes(&self) -> [i8; 32] {
+        table_codes(&self.qs, &KVALUES_MXFP4)
+    }
+
+    /// Half the scale of this block; see [`half_scale`].
+    #[inline]
+    pub fn half_scale(&self) -> f32 {
+        half_scale(self.e)
+    }
+}
+
+impl Block for BlockMXFP4 {
+    const FORMAT: Format = Format::MXFP4;
+    const LEN: usize = 32;
+
+    fn decode(&self, out: &mut [f32]) {
+        let d = self.half_scale();
+        for (out, q) in out.iter_mut().zip(self.codes()) {
+            *out = f32::from(q) * d;
+        }
+    }
+}

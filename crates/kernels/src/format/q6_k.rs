@@ -1,0 +1,59 @@
+//! Q6_K: 256 codes of six bits; 16 sub-blocks of 16 values, each with a signed 8-bit scale.
+//! `value = d * scale * (q - 32)`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::Format;
+use super::block::{Block, Half};
+
+/// 256 values in 210 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct BlockQ6_K {
+    /// Byte `64 h + 32 s + l` holds the low nibbles of values `128 h + 32 s + l` (low) and
+    /// `128 h + 64 + 32 s + l` (high), for `h` and `s` in 0..2.
+    pub ql: [u8; 128],
+    /// Byte `32 h + l` holds the upper two bits of values `128 h + 32 g + l` in bits `2 g`, for `g` in 0..4.
+    pub qh: [u8; 64],
+    /// Scales of the sub-blocks.
+    pub scales: [i8; 16],
+    /// Scale of the scales.
+    pub d: Half,
+}
+
+const _: () = assert!(size_of::<BlockQ6_K>() == 210 && align_of::<BlockQ6_K>() == 1);
+
+impl BlockQ6_K {
+    /// The codes in value order, 32 subtracted: -32..=31.
+    #[inline]
+    pub fn codes(&self) -> [i8; 256] {
+        let mut codes = [0; 256];
+        let halves = self.ql.chunks_exact(64).zip(self.qh.chunks_exact(32));
+        for (codes, (ql, qh)) in codes.chunks_exact_mut(128).zip(halves) {
+            for l in 0..32 {
+                let low = [ql[l] & 15, ql[l + 32] & 15, ql[l] >> 4, ql[l + 32] >> 4];
+                for (g, low) in low.into_iter().enumerate() {
+                    codes[32 * g + l] = (low | (qh[l] >> (2 * g) & 3) << 4) as i8 - 32;
+                }
+            }
+        }
+        codes
+    }
+}
+
+impl Block for BlockQ6_K {
+    const FORMAT: Format = Format::Q6_K;
+    const LEN: usize = 256;
+
+    fn decode(&self, out: &mut [f32]) {
+        let d = self.d.to_f32();
+        let codes = self.codes();
+        let sub_blocks = out.chunks_exact_mut(16).zip(codes.chunks_exact(16));
+        for ((out, codes), &scale) in sub_blocks.zip(&self.scales) {
+            let scale = d * f32::from(scale);
+            for (out, &q) in out.iter_mut().zip(codes) {
+                *out = scale * f32::from(q);
+            }
+        }
+    }
+}
