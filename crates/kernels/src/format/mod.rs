@@ -189,3 +189,6 @@ impl std::fmt::Display for Format {
         f.write_str(self.name())
     }
 }
+
+#[cfg(test)]
+mod tests;
