@@ -3,8 +3,10 @@
 //! Depends on nothing of ours. [`Kernels`] is the handle through which everything runs: it owns the
 //! functions chosen for this CPU and the threads they run on.
 
+pub mod attention;
 pub mod cpu;
 pub mod format;
+pub mod ops;
 pub mod pool;
 pub mod reference;
 

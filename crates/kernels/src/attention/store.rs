@@ -1,0 +1,163 @@
+//! Paged keys and values of one layer.
+//!
+//! A page holds [`PAGE`] tokens. Inside it every key/value head has its keys and then its values, each one
+//! contiguous run, laid out for the attention kernels:
+//!
+//! | format   | keys                               | values                               |
+//! |----------|------------------------------------|--------------------------------------|
+//! | f32, f16 | `[key_dim][PAGE]`                  | `[PAGE][value_dim]`                  |
+//! | bf16     | `[key_dim / 2][PAGE][2]` dim pairs | `[PAGE / 2][value_dim][2]` token pairs |
+//!
+//! Tokens are the fast axis of the keys, so one vector load holds one dimension of many tokens and a score
+//! needs no horizontal sum. The bf16 pairs are what dot-product instructions take. `key_dim` is rounded up to
+//! an even number and `value_dim` to a multiple of 16; the padding is zero.
+
+use bytemuck::{Pod, Zeroable};
+use half::{bf16, f16};
+
+/// Tokens per page.
+pub const PAGE: usize = 32;
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvFormat {
+    /// 32-bit floats: exact.
+    F32,
+    /// IEEE half precision; values beyond 65,504 saturate.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl KvFormat {
+    /// Bytes per number.
+    pub fn size(self) -> usize {
+        match self {
+            KvFormat::F32 => 4,
+            KvFormat::F16 | KvFormat::Bf16 => 2,
+        }
+    }
+}
+
+/// What one layer stores per token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Numbers per key.
+    pub key_dim: usize,
+    /// Numbers per value.
+    pub value_dim: usize,
+    /// How they are stored.
+    pub format: KvFormat,
+}
+
+impl KvShape {
+    /// Bytes of one page (keys and values, all heads) of one layer.
+    pub fn page_bytes(&self) -> usize {
+        self.kv_heads * self.head_bytes()
+    }
+
+    /// `key_dim` as stored.
+    pub(crate) fn key_stride(&self) -> usize {
+        self.key_dim.next_multiple_of(2)
+    }
+
+    /// `value_dim` as stored.
+    pub(crate) fn value_stride(&self) -> usize {
+        self.value_dim.next_multiple_of(16)
+    }
+
+    /// Bytes of one head's keys in a page.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.key_stride() * PAGE * self.format.size()
+    }
+
+    /// Bytes of one head's keys and values in a page.
+    pub(crate) fn head_bytes(&self) -> usize {
+        self.key_bytes() + self.value_stride() * PAGE * self.format.size()
+    }
+}
+
+/// One cache line: what pages are made of, so that every vector load in them is aligned.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u32; 16]);
+
+/// One layer's pages of keys and values.
+///
+/// Memory is committed by the operating system when a page is first written. A page's contents are whatever
+/// was last written there: attention only reads the positions that a span's rows may see.
+pub struct KvStore {
+    shape: KvShape,
+    pages: usize,
+    lines: Vec<Line>,
+}
+
+impl std::fmt::Debug for KvStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KvStore")
+            .field("shape", &self.shape)
+            .field("pages", &self.pages)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KvStore {
+    /// A store of `pages` pages, zeroed.
+    pub fn new(shape: KvShape, pages: usize) -> KvStore {
+        let lines = pages * shape.page_bytes() / size_of::<Line>();
+        KvStore { shape, pages, lines: bytemuck::zeroed_vec(lines) }
+    }
+
+    /// How many pages there are.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// What is stored per token.
+    pub fn shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// Bytes of all pages.
+    pub fn bytes(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+
+    /// All pages' bytes.
+    pub(crate) fn data(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.lines)
+    }
+
+    /// All pages' bytes.
+    pub(crate) fn data_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.lines)
+    }
+
+    /// The keys and the values of one head in one page.
+    pub(crate) fn head(&self, page: u32, head: usize) -> (&[u8], &[u8]) {
+        let bytes = self.shape.head_bytes();
+        let at = page as usize * self.shape.page_bytes() + head * bytes;
+        self.data()[at..at + bytes].split_at(self.shape.key_bytes())
+    }
+
+    /// Fills every byte of every page (tests poison pages so that reads of unwritten tokens show).
+    #[doc(hidden)]
+    pub fn fill(&mut self, byte: u8) {
+        self.data_mut().fill(byte);
+    }
+}
+
+/// Stores `x` in `format` as the element at `index` of `bytes`.
+pub(crate) fn put(format: KvFormat, bytes: &mut [u8], index: usize, x: f32) {
+    let size = format.size();
+    let to = &mut bytes[index * size..(index + 1) * size];
+    match format {
+        KvFormat::F32 => to.copy_from_slice(&x.to_ne_bytes()),
+        KvFormat::F16 => {
+            to.copy_from_slice(&f16::from_f32(x.clamp(-65504.0, 65504.0)).to_bits().to_ne_bytes());
+        }
+        KvFormat::Bf16 => to.copy_from_slice(&bf16::from_f32(x).to_bits().to_ne_bytes()),
+    }
+}
