@@ -1,0 +1,114 @@
+//! Eight f32 in a 256-bit register (AVX2, FMA, F16C).
+
+#![allow(unsafe_code)]
+
+use super::Lanes;
+use std::arch::x86_64::*;
+
+/// Eight f32.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x8(__m256);
+
+impl Lanes for F32x8 {
+    const N: usize = 8;
+    const ROWS: usize = 6;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> F32x8 {
+        // SAFETY: the caller has AVX2 and eight numbers.
+        F32x8(unsafe { _mm256_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has AVX2 and room for eight numbers.
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> F32x8 {
+        // SAFETY: the caller has F16C and eight numbers.
+        F32x8(unsafe { _mm256_cvtph_ps(_mm_loadu_si128(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const u32) -> (F32x8, F32x8) {
+        // SAFETY: the caller has AVX2 and eight pairs.
+        unsafe {
+            let pairs = _mm256_loadu_si256(from.cast());
+            let firsts = _mm256_slli_epi32::<16>(pairs);
+            let seconds = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            (F32x8(_mm256_castsi256_ps(firsts)), F32x8(_mm256_castsi256_ps(seconds)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: F32x8) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: F32x8) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_sub_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: F32x8) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: F32x8) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, factor: F32x8, addend: F32x8) -> F32x8 {
+        // SAFETY: the caller has FMA.
+        F32x8(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: F32x8) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: F32x8) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn select_lt(self, other: F32x8, yes: F32x8, no: F32x8) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_blendv_ps(no.0, yes.0, _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, other.0)) })
+    }
+
+    #[inline(always)]
+    unsafe fn round(self) -> F32x8 {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_round_ps::<NEAREST>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_whole(self) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        unsafe {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            F32x8(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Sixteen f32, or thirty-two bf16, in a 512-bit register (AVX-512 F/BW/DQ/VL and BF16).
+
+#![allow(unsafe_code)]
+
+use super::Lanes;
+use std::arch::x86_64::*;
+
+/// Sixteen f32.
+#[derive(Clone, Copy)]
+pub(crate) struct F32x16(__m512);
+
+/// Sixteen pairs of bf16.
+#[derive(Clone, Copy)]
+pub(crate) struct Bf16x32(__m512bh);
+
+impl Bf16x32 {
+    /// Sixteen pairs.
+    ///
+    /// # Safety
+    /// The CPU offers the level, and the pointer sixteen pairs.
+    #[inline(always)]
+    pub(crate) unsafe fn load(from: *const u32) -> Bf16x32 {
+        // SAFETY: the caller's promise; the two types are both 512 bits without invalid values.
+        Bf16x32(unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(from.cast())) })
+    }
+
+    /// The same pair sixteen times.
+    ///
+    /// # Safety
+    /// The CPU offers the level.
+    #[inline(always)]
+    pub(crate) unsafe fn splat(pair: u32) -> Bf16x32 {
+        // SAFETY: the caller's promise; the two types are both 512 bits without invalid values.
+        Bf16x32(unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair as i32)) })
+    }
+
+    /// `sum` plus the products of both halves of every pair.
+    ///
+    /// # Safety
+    /// The CPU offers the level.
+    #[inline(always)]
+    pub(crate) unsafe fn dot(self, other: Bf16x32, sum: F32x16) -> F32x16 {
+        // SAFETY: the caller's promise.
+        F32x16(unsafe { _mm512_dpbf16_ps(sum.0, self.0, other.0) })
+    }
+
+    /// Rounds thirty-two consecutive numbers to nearest even and stores them as bf16.
+    ///
+    /// # Safety
+    /// The CPU offers the level, and the pointers have thirty-two elements.
+    #[inline(always)]
+    pub(crate) unsafe fn narrow(from: *const f32, to: *mut u16) {
+        // SAFETY: the caller's promise; the two types are both 512 bits without invalid values.
+        unsafe {
+            let bf16 = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
+            _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(bf16));
+        }
+    }
+}
+
+impl Lanes for F32x16 {
+    const N: usize = 16;
+    const ROWS: usize = 12;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_set1_ps(x) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> F32x16 {
+        // SAFETY: the caller has AVX-512 and sixteen numbers.
+        F32x16(unsafe { _mm512_loadu_ps(from) })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller has AVX-512 and room for sixteen numbers.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> F32x16 {
+        // SAFETY: the caller has AVX-512 and sixteen numbers.
+        F32x16(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const u32) -> (F32x16, F32x16) {
+        // SAFETY: the caller has AVX-512 and sixteen pairs.
+        unsafe {
+            let pairs = _mm512_loadu_si512(from.cast());
+            let firsts = _mm512_slli_epi32::<16>(pairs);
+            let seconds = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            (F32x16(_mm512_castsi512_ps(firsts)), F32x16(_mm512_castsi512_ps(seconds)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn fma(self, factor: F32x16, addend: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn select_lt(self, other: F32x16, yes: F32x16, no: F32x16) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let less = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, other.0);
+            F32x16(_mm512_mask_blend_ps(less, no.0, yes.0))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn round(self) -> F32x16 {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_roundscale_ps::<NEAREST>(self.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn exp2_whole(self) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        unsafe {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            F32x16(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
+        }
+    }
+}

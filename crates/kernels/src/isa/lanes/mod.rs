@@ -1,0 +1,54 @@
+//! Vectors of f32: what an instruction set must offer so that attention and row operations are written once.
+//!
+//! The generic code over [`Lanes`] is always inlined into one entry point per level that carries the
+//! `#[target_feature]`; calling a method anywhere else would be slow or, on a CPU without the level, undefined.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod math;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::F32x8;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::{Bf16x32, F32x16};
+pub(super) use math::{exp, load_part, map, store_part, sum, tanh};
+pub(super) use portable::P32x8;
+
+/// A vector of `N` f32.
+///
+/// # Safety
+/// Every method needs the CPU to offer the implementor's instruction set; loads and stores need as many valid
+/// elements behind the pointer as they touch (no alignment is needed).
+pub(super) trait Lanes: Copy {
+    /// Numbers in the vector: 8 or 16.
+    const N: usize;
+    /// Query rows of the largest register tile (each takes two vectors).
+    const ROWS: usize;
+
+    unsafe fn splat(x: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// Loads `N` half-precision numbers.
+    unsafe fn load_f16(from: *const u16) -> Self;
+    /// Loads `N` pairs of bf16: the firsts and the seconds.
+    unsafe fn load_bf16_pairs(from: *const u32) -> (Self, Self);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// `self * factor + addend`.
+    unsafe fn fma(self, factor: Self, addend: Self) -> Self;
+    /// The larger; `other` where either is NaN.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The smaller; `other` where either is NaN.
+    unsafe fn min(self, other: Self) -> Self;
+    /// `yes` where `self < other`, else `no`.
+    unsafe fn select_lt(self, other: Self, yes: Self, no: Self) -> Self;
+    /// The nearest whole number, ties to even; |self| below 2^22.
+    unsafe fn round(self) -> Self;
+    /// Two to the power of a whole number in -126..=127.
+    unsafe fn exp2_whole(self) -> Self;
+}

@@ -1,0 +1,11 @@
+//! What differs from one instruction set to the next: thin layers under algorithms that are written once.
+//!
+//! `unsafe` lives here (and in the pool): raw loads, `#[target_feature]`, and questions to the kernel.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+mod lanes;
+pub(crate) mod level;
+pub(crate) mod ops;

@@ -1,0 +1,114 @@
+//! Weight matrices, packed for the CPU.
+
+use std::fmt;
+
+use crate::{Format, Kernels};
+
+/// `rows x cols` weights in some format, packed for the CPU without loss.
+pub struct Matrix {
+    format: Format,
+    rows: usize,
+    cols: usize,
+    data: Vec<u8>,
+}
+
+/// Bytes that are not a matrix of the format and shape stated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// A row must be a whole number of blocks.
+    #[error("{format} stores blocks of {} values; a row of {cols} is not a whole number of them", format.block_len())]
+    RaggedRow {
+        /// The format.
+        format: Format,
+        /// The row length asked for.
+        cols: usize,
+    },
+    /// The data has the wrong length.
+    #[error("{rows} x {cols} values as {format} take {expected} bytes; there are {found}")]
+    Length {
+        /// The format.
+        format: Format,
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        cols: usize,
+        /// Bytes that the shape asks for.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The size does not fit this machine's address space.
+    #[error("{rows} x {cols} values as {format} are more bytes than this machine can address")]
+    TooLarge {
+        /// The format.
+        format: Format,
+        /// Rows.
+        rows: usize,
+        /// Columns.
+        cols: usize,
+    },
+}
+
+impl Matrix {
+    /// Rows: outputs of a product.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: inputs of a product.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The format the weights came in.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Heap bytes held.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+}
+
+impl fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Matrix({} {} x {})", self.format, self.rows, self.cols)
+    }
+}
+
+impl Kernels {
+    /// The bytes that [`Kernels::pack`] will hold for such a matrix.
+    pub fn packed_bytes(&self, format: Format, rows: usize, cols: usize) -> usize {
+        format.row_bytes(cols).unwrap_or(0).saturating_mul(rows)
+    }
+
+    /// Packs weights in the file's layout, row-major.
+    ///
+    /// # Errors
+    /// When `data` is not `rows x cols` values of `format`.
+    pub fn pack(&self, format: Format, rows: usize, cols: usize, data: &[u8]) -> Result<Matrix, PackError> {
+        if !cols.is_multiple_of(format.block_len()) {
+            return Err(PackError::RaggedRow { format, cols });
+        }
+        let expected = format
+            .row_bytes(cols)
+            .and_then(|bytes| bytes.checked_mul(rows))
+            .ok_or(PackError::TooLarge { format, rows, cols })?;
+        if data.len() != expected {
+            return Err(PackError::Length { format, rows, cols, expected, found: data.len() });
+        }
+        Ok(Matrix { format, rows, cols, data: data.to_vec() })
+    }
+
+    /// The values of one row, exactly as the format defines them.
+    ///
+    /// # Panics
+    /// If there is no such row or `out` is not `cols` long.
+    pub fn decode_row(&self, matrix: &Matrix, row: usize, out: &mut [f32]) {
+        assert_eq!(out.len(), matrix.cols, "places for a row of {matrix:?}");
+        assert!(row < matrix.rows, "row {row} of {matrix:?}");
+        let bytes = matrix.data.len() / matrix.rows;
+        matrix.format.decode(&matrix.data[row * bytes..][..bytes], out);
+    }
+}
