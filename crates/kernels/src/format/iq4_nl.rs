@@ -4,6 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF};
+use super::q4_0::pack_nibbles;
+use super::search::inverse;
 
 /// The sixteen levels of IQ4_NL and IQ4_XS: denser around zero, as weights are.
 pub const KVALUES_IQ4NL: [i8; 16] =
@@ -49,5 +52,46 @@ impl Block for BlockIQ4_NL {
         for (out, q) in out.iter_mut().zip(self.codes()) {
             *out = d * f32::from(q);
         }
+    }
+}
+
+/// Code of the level nearest to `v`.
+fn nearest_level(v: f32) -> usize {
+    let mut index = 0;
+    for pair in KVALUES_IQ4NL.windows(2) {
+        // The border between two levels is half way; doubled, it is an integer.
+        index += usize::from(2.0 * v > f32::from(i16::from(pair[0]) + i16::from(pair[1])));
+    }
+    index
+}
+
+impl EncodeBlock for BlockIQ4_NL {
+    const LIMIT: f32 = 113.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let max = x.iter().fold(0.0f32, |max, &v| if v.abs() > max.abs() { v } else { max });
+        let fit = |inverse: f32| {
+            let (mut xq, mut qq) = (0.0, 0.0);
+            for (x, w) in x.iter().zip(w) {
+                let q = f32::from(KVALUES_IQ4NL[nearest_level(x * inverse)]);
+                xq += w * x * q;
+                qq += w * q * q;
+            }
+            // With the best scale the error is Σ w x² - xq² / qq.
+            if qq > 0.0 { (xq / qq, xq * xq / qq) } else { (0.0, 0.0) }
+        };
+        let (mut scale, mut most) = (0.0, -1.0);
+        for end in [-127.0, 113.0] {
+            for offset in -8..=8i16 {
+                let (candidate, gain) = fit((end + 2.5 * f32::from(offset)) / max);
+                if gain > most {
+                    (scale, most) = (candidate, gain);
+                }
+            }
+        }
+        let (refined, gain) = fit(inverse(scale));
+        let d = Half::saturating(unit * if gain > most { refined } else { scale });
+        let inverse = inverse(d.to_f32() / unit);
+        BlockIQ4_NL { d, qs: pack_nibbles(&std::array::from_fn(|i| nearest_level(x[i] * inverse) as u8)) }
     }
 }

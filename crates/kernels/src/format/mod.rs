@@ -4,6 +4,7 @@
 //! [`Format::block_bytes`] bytes. A row is a whole number of blocks.
 
 mod block;
+mod encode;
 mod float;
 pub mod iq4_nl;
 pub mod iq4_xs;
@@ -18,8 +19,10 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+mod search;
 
 pub use block::{Block, Half, blocks, blocks_mut};
+pub use encode::EncodeError;
 pub use iq4_nl::{BlockIQ4_NL, KVALUES_IQ4NL};
 pub use iq4_xs::BlockIQ4_XS;
 pub use mxfp4::{BlockMXFP4, KVALUES_MXFP4};

@@ -5,7 +5,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::Block;
+use super::encode::EncodeBlock;
 use super::iq4_nl::table_codes;
+use super::q4_0::pack_nibbles;
 
 /// Twice the value of each E2M1 code, so that every entry is an integer; the sign is bit 3.
 pub const KVALUES_MXFP4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
@@ -55,5 +57,42 @@ impl Block for BlockMXFP4 {
         for (out, q) in out.iter_mut().zip(self.codes()) {
             *out = f32::from(q) * d;
         }
+    }
+}
+
+/// Code of the E2M1 number nearest to `v / 2`; the table is in halves.
+fn nearest_code(v: f32) -> u8 {
+    let mut index = 0;
+    for pair in KVALUES_MXFP4[..8].windows(2) {
+        index += u8::from(2.0 * v.abs() > f32::from(pair[0] + pair[1]));
+    }
+    // No negative zero: its code decodes to the same value and compresses worse.
+    if v < 0.0 && index > 0 { index + 8 } else { index }
+}
+
+impl EncodeBlock for BlockMXFP4 {
+    const LIMIT: f32 = f32::MAX;
+
+    /// The scale is a power of two: the one that just holds the largest value, or a neighbour with less error.
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let exponent = i32::from((unit.to_bits() >> 23) as u8);
+        let mut best = (f64::INFINITY, BlockMXFP4 { e: 0, qs: [0; 16] });
+        // The largest magnitude is 1..2 units; 6 is the largest number, so that the scale is near a quarter unit.
+        for e in exponent - 4..=exponent {
+            let e = e.clamp(0, 254) as u8;
+            // In f64: with subnormal scales the quotients leave the range of f32.
+            let scale = f64::from(half_scale(e)) / f64::from(unit);
+            let mut codes = [0; 32];
+            let mut error = 0.0;
+            for ((code, &x), &w) in codes.iter_mut().zip(x).zip(w) {
+                *code = nearest_code((f64::from(x) / scale).clamp(-32.0, 32.0) as f32);
+                let decoded = f64::from(KVALUES_MXFP4[usize::from(*code)]) * scale;
+                error += f64::from(w) * (f64::from(x) - decoded) * (f64::from(x) - decoded);
+            }
+            if error < best.0 {
+                best = (error, BlockMXFP4 { e, qs: pack_nibbles(&codes) });
+            }
+        }
+        best.1
     }
 }

@@ -5,6 +5,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, sub_blocks};
+use super::search::{Sweep, affine_super};
 
 /// 256 values in 84 bytes.
 #[repr(C)]
@@ -63,6 +65,31 @@ impl Block for BlockQ2_K {
             for (out, &q) in out.iter_mut().zip(codes) {
                 *out = scale * f32::from(q) - min;
             }
+        }
+    }
+}
+
+/// Two-bit codes in value order as [`two_bit_codes`] reads them.
+pub(super) fn pack_two_bits(codes: &[u8; 256]) -> [u8; 64] {
+    std::array::from_fn(|i| {
+        let first = 128 * (i / 32) + i % 32;
+        (0..4).fold(0, |byte, shift| byte | (codes[first + 32 * shift] & 3) << (2 * shift))
+    })
+}
+
+impl EncodeBlock for BlockQ2_K {
+    const LIMIT: f32 = 15.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let sweep = Sweep { steps: 12, step: 0.1 };
+        let (x, w) = (sub_blocks::<16, 16>(x), sub_blocks(w));
+        let fit = affine_super(x, w, 3.0, 15.0, unit, sweep);
+        let codes = fit.codes(x, 3.0, unit);
+        BlockQ2_K {
+            scales: std::array::from_fn(|j| fit.scales[j] | fit.mins[j] << 4),
+            qs: pack_two_bits(&codes),
+            d: fit.d,
+            dmin: fit.dmin,
         }
     }
 }

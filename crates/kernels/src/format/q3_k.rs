@@ -5,7 +5,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, sub_blocks};
+use super::q2_k::pack_two_bits;
 use super::q2_k::two_bit_codes;
+use super::search::{Range, Sweep, symmetric_super};
 
 /// 256 values in 110 bytes.
 #[repr(C)]
@@ -58,6 +61,37 @@ impl Block for BlockQ3_K {
             for (out, &q) in out.iter_mut().zip(codes) {
                 *out = scale * f32::from(q);
             }
+        }
+    }
+}
+
+/// Packs 16 scales, 32 added to each, the way [`scale`] reads them.
+fn pack_scales(scales: &[u8; 16]) -> [u8; 12] {
+    let mut packed = [0; 12];
+    for (j, &scale) in scales.iter().enumerate() {
+        packed[j % 8] |= (scale & 15) << (4 * (j / 8));
+        packed[8 + j % 4] |= (scale >> 4) << (2 * (j / 4));
+    }
+    packed
+}
+
+impl EncodeBlock for BlockQ3_K {
+    const LIMIT: f32 = 31.0 * 3.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (range, scale_range) = (Range { lo: -4.0, hi: 3.0 }, Range { lo: -32.0, hi: 31.0 });
+        let (x, w) = (sub_blocks::<16, 16>(x), sub_blocks(w));
+        let fit = symmetric_super(x, w, range, scale_range, unit, Sweep { steps: 12, step: 0.1 });
+        let codes: [u8; 256] = fit.codes(x, range, unit);
+        let mut hmask = [0; 32];
+        for (i, code) in codes.iter().enumerate() {
+            hmask[i % 32] |= (code >> 2) << (i / 32);
+        }
+        BlockQ3_K {
+            hmask,
+            qs: pack_two_bits(&codes),
+            scales: pack_scales(&fit.scales.map(|scale| (scale + 32) as u8)),
+            d: fit.d,
         }
     }
 }

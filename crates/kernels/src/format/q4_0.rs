@@ -4,6 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, array};
+use super::search::{Range, Sweep, code, inverse, symmetric};
 
 /// 32 values in 18 bytes.
 #[repr(C)]
@@ -39,5 +41,28 @@ impl Block for BlockQ4_0 {
         for (out, q) in out.iter_mut().zip(self.codes()) {
             *out = f32::from(q) * d;
         }
+    }
+}
+
+/// Two lists of 16 nibbles as 16 bytes: the first list in the low nibbles.
+pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
+    std::array::from_fn(|j| (codes[j] & 15) | codes[j + 16] << 4)
+}
+
+/// Scale and codes (`lo` subtracted) of one block of 32 with a single scale.
+pub(super) fn encode_symmetric(x: &[f32], w: &[f32], unit: f32, lo: f32) -> (Half, [u8; 32]) {
+    let range = Range { lo, hi: -lo - 1.0 };
+    let d =
+        Half::saturating(unit * symmetric::<32>(array(x), array(w), range, Sweep { steps: 10, step: 0.15 }));
+    let inverse = inverse(d.to_f32() / unit);
+    (d, std::array::from_fn(|i| (code(x[i] * inverse, range.lo, range.hi) - lo) as u8))
+}
+
+impl EncodeBlock for BlockQ4_0 {
+    const LIMIT: f32 = 7.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (d, codes) = encode_symmetric(x, w, unit, -8.0);
+        BlockQ4_0 { d, qs: pack_nibbles(&codes) }
     }
 }

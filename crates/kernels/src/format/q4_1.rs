@@ -4,6 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, array};
+use super::q4_0::pack_nibbles;
+use super::search::{Sweep, affine, code, inverse};
 
 /// 32 values in 20 bytes.
 #[repr(C)]
@@ -41,5 +44,29 @@ impl Block for BlockQ4_1 {
         for (out, q) in out.iter_mut().zip(self.codes()) {
             *out = f32::from(q) * d + m;
         }
+    }
+}
+
+/// Scale, offset and codes of one block of 32 with a single scale and offset.
+pub(super) fn encode_affine(x: &[f32], w: &[f32], unit: f32, top: f32) -> (Half, Half, [u8; 32]) {
+    let sweep = Sweep { steps: 10, step: 0.15 };
+    let (scale, mut offset) = affine::<32>(array(x), array(w), top, f32::INFINITY, sweep);
+    let d = Half::saturating(scale * unit);
+    if d == Half::default() {
+        // The scale vanished in half precision: all that is left to store is the mean.
+        let total: f32 = w.iter().sum();
+        offset = x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>() / total;
+    }
+    let m = Half::saturating(offset * unit);
+    let (inverse, offset) = (inverse(d.to_f32() / unit), m.to_f32() / unit);
+    (d, m, std::array::from_fn(|i| code((x[i] - offset) * inverse, 0.0, top) as u8))
+}
+
+impl EncodeBlock for BlockQ4_1 {
+    const LIMIT: f32 = MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (d, m, codes) = encode_affine(x, w, unit, 15.0);
+        BlockQ4_1 { d, m, qs: pack_nibbles(&codes) }
     }
 }

@@ -5,6 +5,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, sub_blocks};
+use super::search::{Sweep, affine_super};
 
 /// 256 values in 144 bytes.
 #[repr(C)]
@@ -86,5 +88,25 @@ impl Block for BlockQ4_K {
 
     fn decode(&self, out: &mut [f32]) {
         decode_affine(self.d, self.dmin, &self.scales, &self.codes(), out);
+    }
+}
+
+/// Low nibbles of codes in value order as [`nibbles`] reads them.
+pub(super) fn pack_nibbles(codes: &[u8; 256]) -> [u8; 128] {
+    std::array::from_fn(|i| {
+        let first = 64 * (i / 32) + i % 32;
+        (codes[first] & 15) | codes[first + 32] << 4
+    })
+}
+
+impl EncodeBlock for BlockQ4_K {
+    const LIMIT: f32 = 63.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (x, w) = (sub_blocks::<8, 32>(x), sub_blocks(w));
+        let fit = affine_super(x, w, 15.0, 63.0, unit, Sweep { steps: 10, step: 0.15 });
+        let codes = fit.codes(x, 15.0, unit);
+        let scales = pack_scales_mins(&fit.scales, &fit.mins);
+        BlockQ4_K { d: fit.d, dmin: fit.dmin, scales, qs: pack_nibbles(&codes) }
     }
 }

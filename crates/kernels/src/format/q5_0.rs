@@ -4,6 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF};
+use super::q4_0::{encode_symmetric, pack_nibbles};
 
 /// 32 values in 22 bytes.
 #[repr(C)]
@@ -48,5 +50,23 @@ impl Block for BlockQ5_0 {
         for (out, q) in out.iter_mut().zip(self.codes()) {
             *out = f32::from(q) * d;
         }
+    }
+}
+
+/// The fifth bits of 32 codes.
+pub(super) fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+    let mut bits = 0u32;
+    for (i, &code) in codes.iter().enumerate() {
+        bits |= u32::from(code >> 4 & 1) << i;
+    }
+    bits.to_le_bytes()
+}
+
+impl EncodeBlock for BlockQ5_0 {
+    const LIMIT: f32 = 15.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (d, codes) = encode_symmetric(x, w, unit, -16.0);
+        BlockQ5_0 { d, qh: fifth_bits(&codes), qs: pack_nibbles(&codes) }
     }
 }

@@ -4,6 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF};
+use super::q4_0::pack_nibbles;
+use super::q4_1::encode_affine;
+use super::q5_0::fifth_bits;
 use super::q5_0::five_bit_codes;
 
 /// 32 values in 24 bytes.
@@ -39,5 +43,14 @@ impl Block for BlockQ5_1 {
         for (out, q) in out.iter_mut().zip(self.codes()) {
             *out = f32::from(q) * d + m;
         }
+    }
+}
+
+impl EncodeBlock for BlockQ5_1 {
+    const LIMIT: f32 = MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (d, m, codes) = encode_affine(x, w, unit, 31.0);
+        BlockQ5_1 { d, m, qh: fifth_bits(&codes), qs: pack_nibbles(&codes) }
     }
 }

@@ -4,7 +4,10 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, sub_blocks};
 use super::q4_k::{decode_affine, nibbles};
+use super::q4_k::{pack_nibbles, pack_scales_mins};
+use super::search::{Sweep, affine_super};
 
 pub use super::q4_k::scale_min;
 
@@ -46,5 +49,21 @@ impl Block for BlockQ5_K {
 
     fn decode(&self, out: &mut [f32]) {
         decode_affine(self.d, self.dmin, &self.scales, &self.codes(), out);
+    }
+}
+
+impl EncodeBlock for BlockQ5_K {
+    const LIMIT: f32 = 63.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (x, w) = (sub_blocks::<8, 32>(x), sub_blocks(w));
+        let fit = affine_super(x, w, 31.0, 63.0, unit, Sweep { steps: 8, step: 0.2 });
+        let codes = fit.codes(x, 31.0, unit);
+        let mut qh = [0; 32];
+        for (i, code) in codes.iter().enumerate() {
+            qh[i % 32] |= (code >> 4) << (i / 32);
+        }
+        let scales = pack_scales_mins(&fit.scales, &fit.mins);
+        BlockQ5_K { d: fit.d, dmin: fit.dmin, scales, qh, qs: pack_nibbles(&codes) }
     }
 }

@@ -5,6 +5,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, sub_blocks};
+use super::search::{Range, Sweep, symmetric_super};
 
 /// 256 values in 210 bytes.
 #[repr(C)]
@@ -55,5 +57,23 @@ impl Block for BlockQ6_K {
                 *out = scale * f32::from(q);
             }
         }
+    }
+}
+
+impl EncodeBlock for BlockQ6_K {
+    const LIMIT: f32 = 127.0 * 31.0 * MAX_HALF;
+
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let (range, scale_range) = (Range { lo: -32.0, hi: 31.0 }, Range { lo: -128.0, hi: 127.0 });
+        let (x, w) = (sub_blocks::<16, 16>(x), sub_blocks(w));
+        let fit = symmetric_super(x, w, range, scale_range, unit, Sweep { steps: 8, step: 0.25 });
+        let codes: [u8; 256] = fit.codes(x, range, unit);
+        let (mut ql, mut qh) = ([0; 128], [0; 64]);
+        for (i, code) in codes.iter().enumerate() {
+            let (half, group, l) = (i / 128, i / 32 % 4, i % 32);
+            ql[64 * half + 32 * (group % 2) + l] |= (code & 15) << (4 * (group / 2));
+            qh[32 * half + l] |= (code >> 4) << (2 * group);
+        }
+        BlockQ6_K { ql, qh, scales: fit.scales.map(|scale| scale as i8), d: fit.d }
     }
 }

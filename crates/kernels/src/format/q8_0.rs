@@ -4,6 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
+use super::encode::{EncodeBlock, MAX_HALF, array};
+use super::search::{Range, Sweep, code, inverse, symmetric};
 
 /// 32 values in 34 bytes.
 #[repr(C)]
@@ -26,5 +28,23 @@ impl Block for BlockQ8_0 {
         for (out, &q) in out.iter_mut().zip(&self.qs) {
             *out = f32::from(q) * d;
         }
+    }
+}
+
+impl EncodeBlock for BlockQ8_0 {
+    const LIMIT: f32 = 127.0 * MAX_HALF;
+
+    /// Codes stay in -127..=127: kernels take absolute values of them.
+    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+        let range = Range { lo: -127.0, hi: 127.0 };
+        let d = Half::saturating(
+            unit * symmetric::<32>(array(x), array(w), range, Sweep { steps: 4, step: 0.5 }),
+        );
+        let inverse = inverse(d.to_f32() / unit);
+        let mut qs = [0; 32];
+        for (q, x) in qs.iter_mut().zip(x) {
+            *q = code(x * inverse, range.lo, range.hi) as i8;
+        }
+        BlockQ8_0 { d, qs }
     }
 }
