@@ -1,1 +1,28 @@
 //! Requests, scheduler, paged KV pool, sampler. Token ids in, token ids out.
+//!
+//! [`Engine::submit`] takes a request on, [`Engine::step`] runs the model once for all of them and says what has
+//! happened. The engine has no thread and no clock of its own: whoever owns it calls `step` until it is idle.
+//!
+//! The way of a request: `request` (what is asked for; the sequence under way), `scheduler` (what the next step
+//! runs), `kv` (in which pages), `forward` (the model), `sampler` (which token), and back out of `engine` as events.
+//!
+//! A request's tokens are a function of the request and the model: the load, the sizes in [`EngineOptions`], cache
+//! hits and preemption change when they come, and not which.
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod forward;
+mod kv;
+mod request;
+pub mod sampler;
+mod scheduler;
+mod submit;
+
+#[cfg(test)]
+mod tests;
+
+pub use engine::{Engine, EngineOptions, EngineStats};
+pub use request::{BadLogits, Dry, Event, FinishReason, Logprob, Request, RequestId, Sampling, Usage};
+pub use sampan_kernels::attention::{KvFormat, PAGE};
+pub use submit::SubmitError;

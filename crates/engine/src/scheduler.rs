@@ -1,0 +1,218 @@
+//! Who gets to run which tokens in a step.
+//!
+//! Requests are served in order of arrival: the running ones are always older than the waiting ones, and the older
+//! of two running ones has the better right to pages. A step carries one token of every request that is generating,
+//! so that no prompt, however long, holds up an answer, and shares what is left of its token budget among prompts.
+//! When pages run out, the newest request gives up its own and waits to be computed again; nothing is ever dropped.
+
+use crate::engine::EngineOptions;
+use crate::kv::{Pages, ROOT, pages_for};
+use crate::request::{RequestId, Sequence};
+use sampan_kernels::attention::PAGE;
+use std::collections::{HashSet, VecDeque};
+
+/// One sequence's part of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Index into [`Scheduler::running`]; valid until the step has been recorded.
+    pub(crate) index: usize,
+    /// How many tokens to run, from the first that is not yet computed.
+    pub(crate) tokens: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    /// In order of arrival.
+    pub(crate) running: Vec<Sequence>,
+    /// In order of arrival; all newer than the running ones.
+    pub(crate) waiting: VecDeque<Sequence>,
+    pub(crate) pages: Pages,
+    pub(crate) preemptions: u64,
+    max_running: usize,
+    max_batch_tokens: usize,
+}
+
+impl Scheduler {
+    pub(crate) fn new(options: &EngineOptions) -> Scheduler {
+        Scheduler {
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            pages: Pages::new(options.pages),
+            preemptions: 0,
+            max_running: options.max_running.max(1),
+            max_batch_tokens: options.max_batch_tokens.max(1),
+        }
+    }
+
+    /// Decides what the next step runs. Every sequence with work has the pages for it. Unless there is no request
+    /// at all, the oldest one has work.
+    pub(crate) fn schedule(&mut self) -> Vec<Work> {
+        self.admit();
+        let shares = self.shares();
+        let mut batch = Vec::new();
+        let mut index = 0;
+        // Making room can preempt sequences, but only such as come later.
+        while index < self.running.len() {
+            let tokens = self.make_room(index, shares[index]);
+            if tokens > 0 {
+                batch.push(Work { index, tokens });
+            }
+            index += 1;
+        }
+        batch
+    }
+
+    /// Records that the work was run: its tokens count as computed, and pages that became full can be found.
+    pub(crate) fn record(&mut self, work: Work) {
+        let seq = &mut self.running[work.index];
+        let full = seq.computed / PAGE;
+        seq.computed += work.tokens;
+        for i in full..seq.computed / PAGE {
+            let tokens = &seq.tokens[i * PAGE..][..PAGE];
+            seq.pages[i] = self.pages.publish(parent(&seq.pages, i), tokens, seq.pages[i]);
+        }
+    }
+
+    /// Takes a sequence out, wherever it is, and gives its pages back.
+    pub(crate) fn remove(&mut self, id: RequestId) -> Option<Sequence> {
+        let running = self.running.iter().position(|seq| seq.id == id);
+        let waiting = self.waiting.iter().position(|seq| seq.id == id);
+        let seq = match (running, waiting) {
+            (Some(i), _) => Some(self.running.remove(i)),
+            (None, Some(i)) => self.waiting.remove(i),
+            (None, None) => None,
+        };
+        if let Some(seq) = &seq {
+            self.pages.release(&seq.pages);
+        }
+        seq
+    }
+
+    /// Lets waiting sequences run, in order, as long as the pages that they and the running ones are known to need
+    /// are there. The first never waits for pages: a sequence that the whole pool cannot hold was refused.
+    fn admit(&mut self) {
+        while self.running.len() < self.max_running {
+            let Some(mut seq) = self.waiting.pop_front() else { return };
+            reuse(&mut self.pages, &mut seq);
+            let promised: usize = self.running.iter().map(Sequence::pages_short).sum();
+            if !self.running.is_empty() && self.pages.available() < promised + seq.pages_short() {
+                let pages = seq.restart();
+                self.pages.release(&pages);
+                self.waiting.push_front(seq);
+                return;
+            }
+            self.running.push(seq);
+        }
+    }
+
+    /// How many tokens each running sequence may run in this step, as far as the budget is concerned.
+    fn shares(&mut self) -> Vec<usize> {
+        let mut next_pages = HashSet::new();
+        let mut shares: Vec<usize> = vec![0; self.running.len()];
+        let mut prompts = Vec::new();
+        for (i, seq) in self.running.iter_mut().enumerate() {
+            if seq.is_decoding() {
+                shares[i] = 1;
+                continue;
+            }
+            reuse(&mut self.pages, seq);
+            // Where an older sequence is about to compute the same page, wait for it rather than compute it twice.
+            let leads = next_page(seq).is_none_or(|page| next_pages.insert(page));
+            if leads {
+                prompts.push((i, seq.outstanding()));
+            }
+        }
+        let decodes: usize = shares.iter().sum();
+        // However many are generating, prompts move on.
+        let least = PAGE.min(self.max_batch_tokens);
+        let budget = self.max_batch_tokens.saturating_sub(decodes).max(least);
+        share_out(&prompts, budget, &mut shares);
+        shares
+    }
+
+    /// Gives the sequence the pages for `wanted` more tokens, or for fewer where pages run out; returns for how
+    /// many. The oldest sequence and generating ones may preempt newer ones for it.
+    fn make_room(&mut self, index: usize, wanted: usize) -> usize {
+        let seq = &self.running[index];
+        let short = pages_for(seq.computed + wanted).saturating_sub(seq.pages.len());
+        if index == 0 || seq.is_decoding() {
+            while self.pages.available() < short && index + 1 < self.running.len() {
+                self.preempt_newest();
+            }
+        }
+        let seq = &mut self.running[index];
+        for _ in 0..short {
+            let Some(page) = self.pages.take() else { break };
+            seq.pages.push(page);
+        }
+        wanted.min(seq.pages.len() * PAGE - seq.computed)
+    }
+
+    fn preempt_newest(&mut self) {
+        if let Some(mut seq) = self.running.pop() {
+            let pages = seq.restart();
+            self.pages.release(&pages);
+            self.waiting.push_front(seq);
+            self.preemptions += 1;
+        }
+    }
+
+    /// Checks the order of the queues and every page count; for tests and idle moments.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let ids: Vec<_> = self.running.iter().chain(&self.waiting).map(|seq| seq.id).collect();
+        if !ids.is_sorted() {
+            return Err(format!("requests are out of order: {ids:?}"));
+        }
+        if self.waiting.iter().any(|seq| !seq.pages.is_empty() || seq.computed > 0) {
+            return Err("a waiting request holds pages".into());
+        }
+        if let Some(seq) = self.running.iter().find(|seq| seq.pages.len() != pages_for(seq.computed)) {
+            return Err(format!("request {}: {} pages for {} tokens", seq.id, seq.pages.len(), seq.computed));
+        }
+        self.pages.check(self.running.iter().map(|seq| (seq.pages.as_slice(), seq.computed / PAGE)))
+    }
+}
+
+/// The page before page `i` of a sequence.
+fn parent(pages: &[u32], i: usize) -> u32 {
+    i.checked_sub(1).map_or(ROOT, |i| pages[i])
+}
+
+/// What identifies the page that the sequence computes next: the page before it, and its tokens. None if it is not
+/// a whole page, or has the last known token, which must be computed so that there are logits.
+fn next_page(seq: &Sequence) -> Option<(u32, &[u32])> {
+    let i = seq.computed / PAGE;
+    let end = (i + 1) * PAGE;
+    (end < seq.tokens.len()).then(|| (parent(&seq.pages, i), &seq.tokens[end - PAGE..end]))
+}
+
+/// Moves the sequence on over pages that are in the cache already.
+fn reuse(pages: &mut Pages, seq: &mut Sequence) {
+    while seq.computed.is_multiple_of(PAGE)
+        && let Some((parent, tokens)) = next_page(seq)
+        && let Some(page) = pages.find(parent, tokens)
+    {
+        seq.pages.push(page);
+        seq.computed += PAGE;
+        if seq.generated() == 0 {
+            seq.cached += PAGE;
+        }
+    }
+}
+
+/// Shares a budget of tokens among prompts, given oldest first with their outstanding tokens. The oldest gets the
+/// larger part, so that all of them end; a quarter goes to the others, the shortest first, so that a short prompt
+/// does not wait for the end of a long one.
+fn share_out(prompts: &[(usize, usize)], budget: usize, shares: &mut [usize]) {
+    let Some((&(oldest, outstanding), others)) = prompts.split_first() else { return };
+    let kept = if others.is_empty() { 0 } else { budget / 4 };
+    shares[oldest] = outstanding.min(budget - kept);
+    let mut left = budget - shares[oldest];
+    let mut others = others.to_vec();
+    others.sort_by_key(|&(_, outstanding)| outstanding);
+    for (i, outstanding) in others {
+        shares[i] = outstanding.min(left);
+        left -= shares[i];
+    }
+    shares[oldest] += left.min(outstanding - shares[oldest]);
+}
