@@ -1,1 +1,18 @@
-//! Plain loops in f32, never optimised: the specification and the oracle.
+//! Plain loops, never optimised: the specification and the oracle of every kernel.
+//!
+//! Inputs and outputs are f32; sums run in f64 in index order, so that a reference result is the exact value up to one
+//! rounding of each elementary function. What a kernel may differ by is stated where it is tested. Matrices are row-major; a shape is
+//! written `rows x cols`. Functions panic when slices do not have the stated shapes.
+
+mod activation;
+mod attention;
+mod elementwise;
+mod matmul;
+
+pub use activation::{ActivationBlock, dot_quantized, matmul_quantized, quantize_activations};
+pub use attention::{AttentionParams, attention};
+pub use elementwise::{gelu_tanh_mul, rms_norm, rope_half, rope_pairs, silu_mul, softcap, softmax};
+pub use matmul::{Parts, decode_matrix, matmul, parts};
+
+#[cfg(test)]
+mod tests;
