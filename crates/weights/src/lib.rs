@@ -1,1 +1,32 @@
 //! Files: GGUF, safetensors and config.json as named tensors and metadata; writing them.
+//!
+//! [`Checkpoint::open`] takes a file or a folder and gives one view over all formats: tensors by name, metadata,
+//! configuration, vocabulary, chat template. Files are mapped, not read: opening costs the header, and a tensor's
+//! bytes come from disk when they are touched.
+//!
+//! Model files come from strangers. Every declared size is compared with the real one before anything is allocated
+//! for it; whatever contradicts itself is an [`Error`] that names the file, the field and the byte offset. Nothing
+//! here panics on any input.
+
+mod checkpoint;
+mod dtype;
+mod error;
+mod folder;
+pub mod gguf;
+mod index;
+mod json;
+mod metadata;
+mod mmap;
+mod output;
+pub mod safetensors;
+mod sniff;
+mod split;
+mod tensor;
+mod tokenizer;
+
+pub use checkpoint::{Checkpoint, Kind};
+pub use dtype::Dtype;
+pub use error::Error;
+pub use metadata::{Array, Metadata, Value};
+pub use tensor::{Tensor, TensorInfo};
+pub use tokenizer::{ChatTemplateSource, GgufVocab, TokenizerFiles};

@@ -1,0 +1,286 @@
+//! One view over the files of a model.
+
+use crate::folder::{Sidecars, Weights};
+use crate::index::NameIndex;
+use crate::metadata::Metadata;
+use crate::mmap::MappedFile;
+use crate::split::{self, Split};
+use crate::tensor::{Tensor, TensorInfo};
+use crate::tokenizer::{self, ChatTemplateSource, TokenizerFiles};
+use crate::{Error, folder, gguf, safetensors, sniff};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Where a model's tensors come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One GGUF file, or a split set of them.
+    Gguf,
+    /// One safetensors file, or the shards of an index.
+    Safetensors,
+    /// A configuration or a tokenizer without weights.
+    NoWeights,
+}
+
+/// A model on disk (or embedded in the program): tensors, metadata, configuration, vocabulary.
+#[derive(Debug)]
+pub struct Checkpoint {
+    kind: Kind,
+    path: PathBuf,
+    files: Vec<MappedFile>,
+    /// Each tensor with the position of its file.
+    tensors: Vec<(u32, TensorInfo)>,
+    index: NameIndex,
+    metadata: Metadata,
+    sidecars: Sidecars,
+}
+
+impl Checkpoint {
+    /// Opens a `.gguf` or `.safetensors` file (told apart by content), a `model.safetensors.index.json`, a
+    /// `tokenizer.json`, or a folder.
+    ///
+    /// - Of a split GGUF set any part may be named; the others are found beside it.
+    /// - `model.safetensors` stands for its folder when that has a `config.json`.
+    /// - A folder holds `config.json` with safetensors weights, or exactly one GGUF (set).
+    ///
+    /// Every size and offset is checked here, so that nothing can go out of bounds later.
+    ///
+    /// # Errors
+    /// What is missing, wrong or contradictory, with the file, the field and the byte offset.
+    pub fn open(path: &Path) -> Result<Checkpoint, Error> {
+        let (weights, sidecars) = folder::find(path)?;
+        let mut checkpoint = match weights {
+            Weights::Gguf(first) => Self::open_gguf(path, &first)?,
+            Weights::Safetensors(file) => Self::open_safetensors(path, &[file], None)?,
+            Weights::Index(index) => {
+                let (shards, placed) = folder::read_index(&index)?;
+                Self::open_safetensors(path, &shards, Some((&index, placed)))?
+            }
+            Weights::None => Self::assemble(Kind::NoWeights, path, vec![], vec![], Metadata::default())?,
+        };
+        checkpoint.sidecars = sidecars;
+        Ok(checkpoint)
+    }
+
+    /// Opens a GGUF file that is part of the program. `name` stands for the file in messages.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn from_gguf_bytes(name: &str, bytes: &'static [u8]) -> Result<Checkpoint, Error> {
+        let file = MappedFile::embedded(name, bytes);
+        let header = gguf::parse(file.path(), file.bytes())?;
+        let split = Split::of(&header.metadata)?;
+        if split.count > 1 {
+            let what = format!("part of a set of {} files, which only files on disk can be", split.count);
+            return Err(header.metadata.error(split::COUNT, what));
+        }
+        let tensors = header.tensors.into_iter().map(|tensor| (0, tensor)).collect();
+        Self::assemble(Kind::Gguf, Path::new(name), vec![file], tensors, header.metadata)
+    }
+
+    fn open_gguf(path: &Path, first: &Path) -> Result<Checkpoint, Error> {
+        let file = MappedFile::open(first)?;
+        let header = gguf::parse(file.path(), file.bytes())?;
+        let split = Split::of(&header.metadata)?;
+        let parts = split.parts(first, &header.metadata)?;
+        let metadata = header.metadata;
+        let mut files = vec![file];
+        let mut tensors: Vec<_> = header.tensors.into_iter().map(|tensor| (0, tensor)).collect();
+        for (number, part) in parts.iter().enumerate().skip(1) {
+            let file = MappedFile::open(part)?;
+            let header = gguf::parse(file.path(), file.bytes())?;
+            split.check_part(number, &metadata, &header.metadata)?;
+            tensors.extend(header.tensors.into_iter().map(|tensor| (number as u32, tensor)));
+            files.push(file);
+        }
+        split.check_total(&metadata, tensors.len())?;
+        Self::assemble(Kind::Gguf, path, files, tensors, metadata)
+    }
+
+    /// `placed`: the index and, per tensor, the position of the shard it names.
+    fn open_safetensors(
+        path: &Path,
+        shards: &[PathBuf],
+        placed: Option<(&Path, BTreeMap<String, usize>)>,
+    ) -> Result<Checkpoint, Error> {
+        let mut files = Vec::new();
+        let mut tensors = Vec::new();
+        for (number, shard) in shards.iter().enumerate() {
+            let file = MappedFile::open(shard).map_err(|e| match (&placed, e) {
+                (Some((index, _)), Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    let what = format!("missing, although {} names it; download it again", index.display());
+                    Error::not_a_model(shard, what)
+                }
+                (_, e) => e,
+            })?;
+            let header = safetensors::parse(file.path(), file.bytes())?;
+            tensors.extend(header.tensors.into_iter().map(|tensor| (number as u32, tensor)));
+            files.push(file);
+        }
+        let checkpoint = Self::assemble(Kind::Safetensors, path, files, tensors, Metadata::default())?;
+        if let Some((index, placed)) = placed {
+            for (name, number) in placed {
+                let at = checkpoint.position(&name).map(|i| checkpoint.tensors[i].0 as usize);
+                if at != Some(number) {
+                    let found = at.map_or("nowhere".into(), |i| shards[i].display().to_string());
+                    let what =
+                        format!("tensor {name:?} should be in {}; it is {found}", shards[number].display());
+                    return Err(Error::json(index, what));
+                }
+            }
+        }
+        Ok(checkpoint)
+    }
+
+    fn assemble(
+        kind: Kind,
+        path: &Path,
+        files: Vec<MappedFile>,
+        tensors: Vec<(u32, TensorInfo)>,
+        metadata: Metadata,
+    ) -> Result<Checkpoint, Error> {
+        let index = NameIndex::new(tensors.len(), |i| &tensors[i].1.name).map_err(|(first, second)| {
+            let (file, tensor) = &tensors[second];
+            let other = files[tensors[first].0 as usize].path().display();
+            let field = format!("tensor {:?}", tensor.name);
+            Error::malformed(
+                files[*file as usize].path(),
+                field,
+                tensor.offset,
+                format!("{other} holds one of that name too"),
+            )
+        })?;
+        let path = path.to_path_buf();
+        Ok(Checkpoint { kind, path, files, tensors, index, metadata, sidecars: Sidecars::default() })
+    }
+
+    /// What kind of files the tensors come from.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The path that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size of all weight files together, in bytes.
+    pub fn file_bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes().len() as u64).sum()
+    }
+
+    /// The weight files, in order.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(MappedFile::path)
+    }
+
+    /// All tensors, in file order.
+    pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
+        (0..self.tensors.len()).map(|i| self.at(i))
+    }
+
+    /// The tensor called `name`.
+    pub fn tensor(&self, name: &str) -> Option<Tensor<'_>> {
+        self.position(name).map(|i| self.at(i))
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.index.find(name, |i| &self.tensors[i].1.name)
+    }
+
+    fn at(&self, i: usize) -> Tensor<'_> {
+        let (number, TensorInfo { name, shape, dtype, offset, size }) = &self.tensors[i];
+        let file = &self.files[*number as usize];
+        let data = &file.bytes()[*offset..offset + size];
+        Tensor { name, shape, dtype: *dtype, data, place: (file.path(), *offset as u64) }
+    }
+
+    /// The key-values of the (first) GGUF file; empty for safetensors.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// `config.json`.
+    pub fn config(&self) -> Option<&serde_json::Value> {
+        self.sidecars.config.as_ref()
+    }
+
+    /// `generation_config.json`.
+    pub fn generation_config(&self) -> Option<&serde_json::Value> {
+        self.sidecars.generation_config.as_ref()
+    }
+
+    /// What tokenizers are made from: the folder's files, or the GGUF vocabulary.
+    ///
+    /// # Errors
+    /// When the GGUF vocabulary contradicts itself: arrays of different lengths, ids outside of it.
+    pub fn tokenizer(&self) -> Result<TokenizerFiles<'_>, Error> {
+        Ok(TokenizerFiles {
+            tokenizer_json: self.sidecars.tokenizer_json.as_ref().map(MappedFile::bytes),
+            tokenizer_config: self.sidecars.tokenizer_config.as_ref(),
+            gguf: tokenizer::read_vocab(&self.metadata)?,
+        })
+    }
+
+    /// The chat templates that come with the model.
+    ///
+    /// # Errors
+    /// When the key or field that should hold one holds something else.
+    pub fn chat_template(&self) -> Result<Option<ChatTemplateSource>, Error> {
+        match tokenizer::gguf_template(&self.metadata)? {
+            Some(template) => Ok(Some(template)),
+            None => self.sidecars.chat_template(),
+        }
+    }
+
+    /// The licence: `general.license` of a GGUF file, or `license:` in the README of a folder.
+    pub fn licence(&self) -> Option<String> {
+        let stated = self.metadata.str("general.license").ok().flatten().map(str::to_owned);
+        stated.or_else(|| self.sidecars.licence.clone())
+    }
+
+    /// Asks the system to read a tensor's data ahead, so that the disk works while something else is computed.
+    pub fn prefetch(&self, tensor: &Tensor<'_>) {
+        if let Some((file, range)) = self.find_data(tensor) {
+            file.prefetch(range);
+        }
+    }
+
+    /// Gives the memory of a tensor's data back to the system once it is not needed, as after packing.
+    /// The data stays readable; it would be read from disk again.
+    pub fn release(&self, tensor: &Tensor<'_>) {
+        if let Some((file, range)) = self.find_data(tensor) {
+            file.release(range);
+        }
+    }
+
+    fn find_data(&self, tensor: &Tensor<'_>) -> Option<(&MappedFile, std::ops::Range<usize>)> {
+        self.files.iter().find_map(|file| Some((file, file.range_of(tensor.data)?)))
+    }
+
+    /// Checks that no weight file got shorter since it was opened. Reading a mapped file beyond its end kills the
+    /// process (SIGBUS), so a loader asks before each large read; it costs one system call per file.
+    ///
+    /// # Errors
+    /// Names the file, its size then and now.
+    pub fn check_length(&self) -> Result<(), Error> {
+        self.files.iter().try_for_each(MappedFile::check_length)
+    }
+}
+
+/// Refuses what is neither, by content.
+pub(crate) fn weights_of_file(path: &Path) -> Result<Weights, Error> {
+    let file = MappedFile::open(path)?;
+    let bytes = file.bytes();
+    let named = |end: &str| path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(end));
+    if bytes.starts_with(&gguf::MAGIC) || named("gguf") {
+        Ok(Weights::Gguf(path.to_path_buf()))
+    } else if sniff::looks_like_safetensors(bytes) || named("safetensors") {
+        Ok(Weights::Safetensors(path.to_path_buf()))
+    } else {
+        let what = format!("neither GGUF nor safetensors: {}", sniff::describe(bytes));
+        Err(Error::not_a_model(path, what))
+    }
+}
