@@ -4,9 +4,14 @@
 //! nothing else: not of how a prompt was cut into chunks, of the other rows of the batch, of page numbers or of
 //! the number of threads. Every reduction runs in an order fixed by absolute position.
 
+mod attend;
 mod store;
+#[cfg(test)]
+mod tests;
+mod tile;
 
 pub use store::{KvFormat, KvShape, KvStore, PAGE};
+pub(crate) use tile::{LOWEST, PARTITION, Scratch, Tile};
 
 use crate::Kernels;
 use std::ops::Range;
@@ -80,84 +85,5 @@ impl Kernels {
         let bytes = store.shape().page_bytes();
         let (from, to) = (from as usize * bytes, to as usize * bytes);
         store.data_mut().copy_within(from..from + bytes, to);
-    }
-
-    /// Causal attention of a batch: the row at position `p` sees `max(0, p - window + 1)..=p`.
-    ///
-    /// `q` is `n x heads * key_dim`, `out` is `n x heads * value_dim`; keys and values of the batch's own rows
-    /// must have been written before. Pages that lie wholly before every row's window are not read.
-    ///
-    /// # Panics
-    /// If a span's page table does not cover its rows, or the slices are too short.
-    pub fn attend(
-        &self,
-        spec: &AttentionSpec<'_>,
-        store: &KvStore,
-        spans: &[Span<'_>],
-        q: &[f32],
-        out: &mut [f32],
-    ) {
-        let shape = store.shape();
-        let (kd, vd) = (shape.key_dim, shape.value_dim);
-        let group = spec.heads / shape.kv_heads;
-        for span in spans {
-            for (i, row) in span.rows.clone().enumerate() {
-                let position = span.start + i;
-                let first = spec.window.map_or(0, |w| (position + 1).saturating_sub(w));
-                for head in 0..spec.heads {
-                    let at = row * spec.heads + head;
-                    let query = &q[at * kd..][..kd];
-                    let sink = spec.sinks.map(|s| s[head]);
-                    let to = &mut out[at * vd..][..vd];
-                    let page = |t: usize| store.head(span.pages[t / PAGE], head / group);
-                    one_row(spec, shape, first..position + 1, query, sink, to, &page);
-                }
-            }
-        }
-    }
-}
-
-/// Element `index` of `bytes`.
-fn get(format: KvFormat, bytes: &[u8], index: usize) -> f32 {
-    let half = || u16::from_ne_bytes([bytes[index * 2], bytes[index * 2 + 1]]);
-    match format {
-        KvFormat::F32 => bytemuck::pod_read_unaligned(&bytes[index * 4..index * 4 + 4]),
-        KvFormat::F16 => half::f16::from_bits(half()).to_f32(),
-        KvFormat::Bf16 => half::bf16::from_bits(half()).to_f32(),
-    }
-}
-
-fn one_row<'a>(
-    spec: &AttentionSpec<'_>,
-    shape: KvShape,
-    seen: Range<usize>,
-    query: &[f32],
-    sink: Option<f32>,
-    out: &mut [f32],
-    page: &dyn Fn(usize) -> (&'a [u8], &'a [u8]),
-) {
-    let pairs = shape.format == KvFormat::Bf16;
-    let score = |t: usize| {
-        let keys = page(t).0;
-        let t = t % PAGE;
-        let dot: f32 = query.iter().enumerate().fold(0.0, |sum, (d, q)| {
-            let index = if pairs { (d / 2 * PAGE + t) * 2 + d % 2 } else { d * PAGE + t };
-            sum + q * get(shape.format, keys, index)
-        });
-        let score = dot * spec.scale;
-        spec.softcap.map_or(score, |cap| cap * (score / cap).tanh())
-    };
-    let mut scores: Vec<f32> = seen.clone().map(score).collect();
-    let max = scores.iter().copied().chain(sink).fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|s| *s = (*s - max).exp());
-    let sum: f32 = scores.iter().copied().chain(sink.map(|s| (s - max).exp())).sum();
-    out.fill(0.0);
-    for (t, p) in seen.zip(&scores) {
-        let values = page(t).1;
-        let (t, stride) = (t % PAGE, shape.value_stride());
-        for (d, o) in out.iter_mut().enumerate() {
-            let index = if pairs { (t / 2 * stride + d) * 2 + t % 2 } else { t * stride + d };
-            *o += p / sum * get(shape.format, values, index);
-        }
     }
 }

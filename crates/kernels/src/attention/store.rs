@@ -14,6 +14,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Tokens per page.
 pub const PAGE: usize = 32;
@@ -140,6 +141,32 @@ impl KvStore {
         let bytes = self.shape.head_bytes();
         let at = page as usize * self.shape.page_bytes() + head * bytes;
         self.data()[at..at + bytes].split_at(self.shape.key_bytes())
+    }
+
+    /// Copies the values of the tokens `tokens` of one head and page to `to`, zeros in place of the others.
+    pub(crate) fn copy_values(&self, values: &[u8], tokens: Range<usize>, to: &mut [u32]) {
+        let to: &mut [u8] = bytemuck::cast_slice_mut(to);
+        let row = self.shape.value_stride() * self.shape.format.size();
+        if self.shape.format == KvFormat::Bf16 {
+            // Tokens come in pairs: whole ones are copied, a half one is masked.
+            let pairs = tokens.start / 2 * 2 * row..tokens.end.div_ceil(2) * 2 * row;
+            to[..pairs.start].fill(0);
+            to[pairs.clone()].copy_from_slice(&values[pairs.clone()]);
+            to[pairs.end..].fill(0);
+            let half = |token: usize| (token / 2 * 2 * row..(token / 2 + 1) * 2 * row, token % 2);
+            let outside = [tokens.start.wrapping_sub(1), tokens.end];
+            for token in outside.into_iter().filter(|token| *token < PAGE && pairs.contains(&(token * row))) {
+                let (range, side) = half(token);
+                for pair in to[range].chunks_exact_mut(4) {
+                    pair[2 * side..2 * side + 2].fill(0);
+                }
+            }
+        } else {
+            let rows = tokens.start * row..tokens.end * row;
+            to[..rows.start].fill(0);
+            to[rows.clone()].copy_from_slice(&values[rows.clone()]);
+            to[rows.end..].fill(0);
+        }
     }
 
     /// Fills every byte of every page (tests poison pages so that reads of unwritten tokens show).

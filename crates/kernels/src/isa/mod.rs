@@ -6,6 +6,7 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
+pub(crate) mod attention;
 mod lanes;
 pub(crate) mod level;
 pub(crate) mod ops;

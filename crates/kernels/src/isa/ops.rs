@@ -93,7 +93,12 @@ mod generic {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn rms_norm_inplace<L: Lanes>(x: &mut [f32], dim: usize, weight: Option<&[f32]>, eps: f32) {
+    pub(super) unsafe fn rms_norm_inplace<L: Lanes>(
+        x: &mut [f32],
+        dim: usize,
+        weight: Option<&[f32]>,
+        eps: f32,
+    ) {
         assert!(weight.is_none_or(|w| w.len() == dim));
         for row in x.chunks_exact_mut(dim) {
             let row = row.as_mut_ptr();
@@ -118,7 +123,7 @@ mod generic {
         assert_eq!(gate.len(), up.len());
         let g = gate.as_mut_ptr();
         // 0.5 (1 + tanh(y)) = 1 / (1 + e^(-2 y)) with y = sqrt(2 / pi) (x + 0.044715 x^3)
-        const LINEAR: f32 = -2.0 * 0.797_884_56;
+        const LINEAR: f32 = -2.0 * 0.797_884_6;
         // SAFETY: both have as many numbers.
         unsafe {
             let (one, linear, cubic) = (L::splat(1.0), L::splat(LINEAR), L::splat(LINEAR * 0.044_715));
@@ -212,8 +217,11 @@ mod generic {
             let mut i = 0;
             while i < n {
                 let left = (n - i).min(L::N);
-                let v =
-                    if left == L::N { L::load(from.add(i)) } else { load_part::<L>(from.add(i), left, f32::MIN) };
+                let v = if left == L::N {
+                    L::load(from.add(i))
+                } else {
+                    load_part::<L>(from.add(i), left, f32::MIN)
+                };
                 most = v.max(most); // NaN in v keeps what is there
                 i += left;
             }

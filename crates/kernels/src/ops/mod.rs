@@ -1,44 +1,55 @@
 //! Operations on rows: norms, rope, gated activations, sums, softmax.
+//!
+//! Every number of a result depends on its own row only, in an order of operations that is fixed for the
+//! instruction-set level: not on the other rows and not on the threads. Small work stays on the caller's
+//! thread, because handing it out costs about two microseconds.
 
 mod rope;
+mod split;
+#[cfg(test)]
+mod tests;
 
 pub use rope::{Pairing, RopeAngles};
 
 use crate::Kernels;
+use crate::isa::level::Level;
+use crate::isa::ops;
 
 impl Kernels {
+    /// The vectors that row operations and attention use.
+    pub(crate) fn level(&self) -> Level {
+        Level::of(self.isa())
+    }
+
     /// `out = weight * x / sqrt(mean(x^2) + eps)` for every row of `dim` numbers; no weight means ones.
     ///
     /// # Panics
-    /// If `x` and `out` differ in length, or `dim` does not divide it.
+    /// If `x` and `out` differ in length, `dim` does not divide it, or `weight` is not `dim` numbers.
     pub fn rms_norm(&self, x: &[f32], dim: usize, weight: Option<&[f32]>, eps: f32, out: &mut [f32]) {
-        out.copy_from_slice(x);
-        self.rms_norm_inplace(out, dim, weight, eps);
+        assert_eq!(x.len(), out.len(), "input and output of a norm");
+        let level = self.level();
+        self.split_rows(out, dim, 1, &|at, out| {
+            ops::rms_norm(level, &x[at..at + out.len()], dim, weight, eps, out);
+        });
     }
 
     /// [`Kernels::rms_norm`] in place; with rows of `head_dim` also the norm of queries and keys per head.
     ///
     /// # Panics
-    /// If `dim` does not divide the length of `x`.
+    /// If `dim` does not divide the length of `x`, or `weight` is not `dim` numbers.
     pub fn rms_norm_inplace(&self, x: &mut [f32], dim: usize, weight: Option<&[f32]>, eps: f32) {
-        assert_eq!(x.len() % dim, 0, "rows of {dim} in {} numbers", x.len());
-        for row in x.chunks_exact_mut(dim) {
-            let sum: f32 = row.iter().map(|x| x * x).sum();
-            let scale = 1.0 / (sum / dim as f32 + eps).sqrt();
-            match weight {
-                Some(weight) => row.iter_mut().zip(weight).for_each(|(x, w)| *x = *x * scale * w),
-                None => row.iter_mut().for_each(|x| *x *= scale),
-            }
-        }
+        let level = self.level();
+        self.split_rows(x, dim, 1, &|_, x| ops::rms_norm_inplace(level, x, dim, weight, eps));
     }
 
-    /// `gate = silu(gate) * up`.
+    /// `gate = silu(gate) * up`, `silu(x) = x / (1 + e^-x)`.
     ///
     /// # Panics
     /// If the lengths differ.
     pub fn silu_mul(&self, gate: &mut [f32], up: &[f32]) {
-        assert_eq!(gate.len(), up.len());
-        gate.iter_mut().zip(up).for_each(|(g, u)| *g = *g / (1.0 + (-*g).exp()) * u);
+        assert_eq!(gate.len(), up.len(), "gate and up");
+        let level = self.level();
+        self.split_rows(gate, 1, 8, &|at, gate| ops::silu_mul(level, gate, &up[at..at + gate.len()]));
     }
 
     /// `gate = gelu(gate) * up` with the tanh approximation of gelu.
@@ -46,12 +57,9 @@ impl Kernels {
     /// # Panics
     /// If the lengths differ.
     pub fn gelu_tanh_mul(&self, gate: &mut [f32], up: &[f32]) {
-        assert_eq!(gate.len(), up.len());
-        gate.iter_mut().zip(up).for_each(|(g, u)| {
-            let x = *g;
-            let y = 0.797_884_6 * (x + 0.044715 * x * x * x);
-            *g = 0.5 * x * (1.0 + y.tanh()) * u;
-        });
+        assert_eq!(gate.len(), up.len(), "gate and up");
+        let level = self.level();
+        self.split_rows(gate, 1, 8, &|at, gate| ops::gelu_tanh_mul(level, gate, &up[at..at + gate.len()]));
     }
 
     /// `x += y`.
@@ -59,42 +67,48 @@ impl Kernels {
     /// # Panics
     /// If the lengths differ.
     pub fn add(&self, x: &mut [f32], y: &[f32]) {
-        assert_eq!(x.len(), y.len());
-        x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+        assert_eq!(x.len(), y.len(), "terms of a sum");
+        let level = self.level();
+        self.split_rows(x, 1, 1, &|at, x| ops::add(level, x, &y[at..at + x.len()]));
     }
 
     /// `x *= s`.
     pub fn scale(&self, x: &mut [f32], s: f32) {
-        x.iter_mut().for_each(|x| *x *= s);
+        let level = self.level();
+        self.split_rows(x, 1, 1, &|_, x| ops::scale(level, x, s));
     }
 
     /// `x = cap * tanh(x / cap)`.
     pub fn softcap(&self, x: &mut [f32], cap: f32) {
-        x.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+        let level = self.level();
+        self.split_rows(x, 1, 8, &|_, x| ops::softcap(level, x, cap));
     }
 
-    /// Softmax of one row. A row without a number above negative infinity becomes zeros.
+    /// Softmax of one row; negative infinity becomes 0. A row with nothing above it becomes zeros.
     pub fn softmax(&self, x: &mut [f32]) {
-        let max = x.iter().copied().fold(f32::MIN, f32::max);
-        x.iter_mut().for_each(|x| *x = (*x - max).exp());
-        let sum: f32 = x.iter().sum();
+        let level = self.level();
+        let shift = ops::max(level, x);
+        let sum = ops::exp_sum(level, x, shift);
         if sum > 0.0 {
-            x.iter_mut().for_each(|x| *x /= sum);
+            ops::scale(level, x, 1.0 / sum);
         }
     }
 
     /// Logarithm of the softmax of one row.
     pub fn log_softmax(&self, x: &mut [f32]) {
-        let max = x.iter().copied().fold(f32::MIN, f32::max);
-        let sum: f32 = x.iter().map(|x| (*x - max).exp()).sum();
-        let log = max + sum.ln();
+        let level = self.level();
+        let shift = ops::max(level, x);
+        let log = shift + ops::sum_exp(level, x, shift).ln();
         x.iter_mut().for_each(|x| *x -= log);
     }
 
     /// Index of the largest number, the lowest among equals; NaN is never chosen unless everything is NaN.
     /// `None` for an empty row.
     pub fn argmax(&self, x: &[f32]) -> Option<usize> {
-        let max = x.iter().copied().reduce(f32::max)?;
-        Some(x.iter().position(|x| *x == max).unwrap_or(0))
+        if x.is_empty() {
+            return None;
+        }
+        let max = ops::max(self.level(), x);
+        x.iter().position(|x| *x == max).or_else(|| x.iter().position(|x| !x.is_nan())).or(Some(0))
     }
 }

@@ -111,4 +111,10 @@ impl Lanes for F32x8 {
             F32x8(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
 }

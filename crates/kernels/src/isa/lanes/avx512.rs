@@ -163,4 +163,10 @@ impl Lanes for F32x16 {
             F32x16(_mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
         let p = p.fma(r, L::splat(8.333_452e-3));
         let p = p.fma(r, L::splat(4.166_579_6e-2));
         let p = p.fma(r, L::splat(1.666_666_5e-1));
-        let p = p.fma(r, L::splat(5.000_000_1e-1));
+        let p = p.fma(r, L::splat(0.5));
         let y = p.fma(r.mul(r), r).add(L::splat(1.0)).mul(n.exp2_whole());
         let y = x.select_lt(low, L::splat(0.0), y);
         high.select_lt(x, L::splat(f32::INFINITY), y)

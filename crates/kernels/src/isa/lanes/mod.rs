@@ -3,6 +3,8 @@
 //! The generic code over [`Lanes`] is always inlined into one entry point per level that carries the
 //! `#[target_feature]`; calling a method anywhere else would be slow or, on a CPU without the level, undefined.
 
+#![allow(unsafe_code)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -51,4 +53,6 @@ pub(super) trait Lanes: Copy {
     unsafe fn round(self) -> Self;
     /// Two to the power of a whole number in -126..=127.
     unsafe fn exp2_whole(self) -> Self;
+    /// Asks for the cache line at an address, which need not be valid.
+    unsafe fn prefetch(_address: *const u8) {}
 }

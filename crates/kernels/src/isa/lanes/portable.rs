@@ -108,11 +108,7 @@ impl Lanes for P32x8 {
 
     #[inline(always)]
     unsafe fn select_lt(self, other: P32x8, yes: P32x8, no: P32x8) -> P32x8 {
-        let mut out = no.0;
-        for i in 0..8 {
-            out[i] = if self.0[i] < other.0[i] { yes.0[i] } else { no.0[i] };
-        }
-        P32x8(out)
+        P32x8(std::array::from_fn(|i| if self.0[i] < other.0[i] { yes.0[i] } else { no.0[i] }))
     }
 
     #[inline(always)]

@@ -1,0 +1,178 @@
+//! Cutting a batch into tiles and handing them to threads.
+
+use super::tile::{MAX_ROWS, PARTITION, Partial, Scratch, Tile, run};
+use super::{AttentionSpec, KvStore, Span};
+use crate::Kernels;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+/// Multiplications below which handing work to other threads costs more than it saves.
+const SMALL: usize = 1 << 19;
+
+/// A tile and where its results go: one slice per token, the tile's heads in order.
+struct Work<'a, 'o> {
+    tile: Tile<'a>,
+    /// First row in the batch.
+    row: usize,
+    /// First query head.
+    head: usize,
+    out: Vec<&'o mut [f32]>,
+}
+
+/// One call's constants.
+struct Call<'a> {
+    kernels: &'a Kernels,
+    spec: &'a AttentionSpec<'a>,
+    store: &'a KvStore,
+    q: &'a [f32],
+    scratch: Mutex<Vec<Scratch>>,
+}
+
+impl Kernels {
+    /// Causal attention of a batch: the row at position `p` sees `max(0, p - window + 1)..=p`.
+    ///
+    /// `q` is `n x heads * key_dim`, `out` is `n x heads * value_dim`; keys and values of the batch's own rows
+    /// must have been written before. Only the positions that a row sees are read, so page table entries that lie
+    /// wholly before every row's window may be anything.
+    ///
+    /// # Panics
+    /// If a span's page table does not cover its rows, a page number is beyond the store, the key/value heads do
+    /// not divide the heads, or the slices are too short.
+    pub fn attend(
+        &self,
+        spec: &AttentionSpec<'_>,
+        store: &KvStore,
+        spans: &[Span<'_>],
+        q: &[f32],
+        out: &mut [f32],
+    ) {
+        let shape = store.shape();
+        assert!(spec.heads.is_multiple_of(shape.kv_heads), "{} heads over {}", spec.heads, shape.kv_heads);
+        assert!(spec.window != Some(0), "a row sees at least itself");
+        assert!(spec.sinks.is_none_or(|sinks| sinks.len() == spec.heads), "one sink per head");
+        let work = cut(spec, store, spans, out);
+        let call = Call { kernels: self, spec, store, q, scratch: Mutex::default() };
+        let keys: usize = work.iter().map(|w| w.tile.rows * w.tile.seen_by_any(0..w.tile.rows).len()).sum();
+        let threads = self.pool().threads();
+        if threads == 1 || keys * (shape.key_dim + shape.value_dim) < SMALL {
+            let mut scratch = call.borrow();
+            work.into_iter().for_each(|work| call.whole(work, &mut scratch));
+        } else if work.len() >= 4 * threads || work.iter().all(|w| w.tile.partitions().len() == 1) {
+            let (count, queue) = (work.len(), Mutex::new(work.into_iter()));
+            self.pool().run(count, &|_| {
+                let Some(work) = lock(&queue).next() else { return };
+                let mut scratch = call.borrow();
+                call.whole(work, &mut scratch);
+                lock(&call.scratch).push(scratch);
+            });
+        } else {
+            call.by_partition(work);
+        }
+    }
+}
+
+impl Call<'_> {
+    fn borrow(&self) -> Scratch {
+        lock(&self.scratch).pop().unwrap_or_else(|| Scratch::for_store(self.store))
+    }
+
+    fn load(&self, work: &Work<'_, '_>, scratch: &mut Scratch) {
+        let (shape, heads) = (self.store.shape(), work.tile.heads);
+        scratch.load_queries(work.tile.rows, shape.key_stride(), self.spec.scale, |r| {
+            let at = (work.row + r / heads) * self.spec.heads + work.head + r % heads;
+            &self.q[at * shape.key_dim..][..shape.key_dim]
+        });
+    }
+
+    /// All partitions of a tile, one after the other.
+    fn whole(&self, work: Work<'_, '_>, scratch: &mut Scratch) {
+        self.load(&work, scratch);
+        run(self.kernels.level(), &work.tile, work.tile.partitions(), scratch);
+        self.finish(work, &scratch.total);
+    }
+
+    /// Every partition of every tile on its own, then the partial results in the order of the positions: the same
+    /// sums as [`Call::whole`], for when there are fewer tiles than threads could use.
+    fn by_partition(&self, work: Vec<Work<'_, '_>>) {
+        let pieces: Vec<(usize, usize)> = work
+            .iter()
+            .enumerate()
+            .flat_map(|(w, work)| work.tile.partitions().map(move |part| (w, part)))
+            .collect();
+        let partials: Vec<Mutex<Partial>> = pieces.iter().map(|_| Mutex::default()).collect();
+        self.kernels.pool().run(pieces.len(), &|i| {
+            let (work, part) = (&work[pieces[i].0], pieces[i].1);
+            let mut scratch = self.borrow();
+            self.load(work, &mut scratch);
+            run(self.kernels.level(), &work.tile, part..part + 1, &mut scratch);
+            *lock(&partials[i]) = scratch.total.clone();
+            lock(&self.scratch).push(scratch);
+        });
+        let stride = self.store.shape().value_stride();
+        let mut partials = partials.into_iter();
+        for work in work {
+            let mut total = Partial::new(work.tile.rows, stride);
+            for partial in partials.by_ref().take(work.tile.partitions().len()) {
+                total.append(&lock(&partial), work.tile.rows, stride);
+            }
+            self.finish(work, &total);
+        }
+    }
+
+    fn finish(&self, work: Work<'_, '_>, total: &Partial) {
+        let shape = self.store.shape();
+        for (token, out) in work.out.into_iter().enumerate() {
+            for (h, out) in out.chunks_exact_mut(shape.value_dim).enumerate() {
+                let sink = self.spec.sinks.map(|sinks| sinks[work.head + h]);
+                total.finish(token * work.tile.heads + h, shape.value_stride(), sink, out);
+            }
+        }
+    }
+}
+
+/// Cuts a batch into tiles, those with the most keys first.
+fn cut<'a, 'o>(
+    spec: &AttentionSpec<'_>,
+    store: &'a KvStore,
+    spans: &[Span<'a>],
+    out: &'o mut [f32],
+) -> Vec<Work<'a, 'o>> {
+    let shape = store.shape();
+    let heads = heads_per_tile(spec.heads / shape.kv_heads);
+    let blocks = spec.heads / heads;
+    let mut slices: Vec<&mut [f32]> = out.chunks_exact_mut(heads * shape.value_dim).collect();
+    let mut work = Vec::new();
+    for span in spans {
+        for rows in chunks(span.rows.clone(), MAX_ROWS / heads) {
+            for block in 0..blocks {
+                let out = rows.clone().map(|row| std::mem::take(&mut slices[row * blocks + block])).collect();
+                let tile = Tile {
+                    store,
+                    pages: span.pages,
+                    kv_head: block * heads / (spec.heads / shape.kv_heads),
+                    heads,
+                    rows: rows.len() * heads,
+                    start: span.start + rows.start - span.rows.start,
+                    window: spec.window.unwrap_or(usize::MAX),
+                    softcap: spec.softcap,
+                };
+                work.push(Work { tile, row: rows.start, head: block * heads, out });
+            }
+        }
+    }
+    work.sort_by_key(|work| std::cmp::Reverse(work.tile.seen_by_any(0..work.tile.rows).len() / PARTITION));
+    work
+}
+
+/// The largest number of heads up to [`MAX_ROWS`] that divides a group.
+fn heads_per_tile(group: usize) -> usize {
+    (1..=group.min(MAX_ROWS)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1)
+}
+
+fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(size).map(move |start| start..(start + size).min(range.end))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,291 @@
+//! Attention of one tile over one partition of the keys, written once over [`Lanes`].
+//!
+//! Scores: a register tile holds `R` rows by two vectors of tokens and walks the dims. Values: `R` rows by `C`
+//! vectors of dims, walking the tokens. Either way every sum runs over dims or tokens in ascending order in one
+//! lane, so a row's bits do not depend on which register tile it was in. With [`WIDEN`] rows or more a page is
+//! widened to f32 once for all of them; the same numbers then come from there.
+
+#![allow(unsafe_code)]
+
+use super::level::levels;
+use crate::attention::{Scratch, Tile};
+
+/// From this many rows on, widening a page once is cheaper than widening each load.
+const WIDEN: usize = 16;
+
+levels! {
+    /// Softmax attention of the tile over one partition: `scratch.part` (cleared before) receives the result.
+    fn partition(tile: &Tile<'_>, part: usize, scratch: &mut Scratch);
+}
+
+/// # Safety
+/// As [`Lanes`](super::lanes::Lanes): callers have the instruction set.
+mod generic {
+    use super::paths::{Bf16Path, F16, F32, Path, Plain};
+    use super::{Scratch, Tile, WIDEN};
+    use crate::attention::{KvFormat, LOWEST, PAGE, PARTITION};
+    use crate::isa::lanes::{Lanes, exp, sum, tanh};
+    use std::ops::Range;
+
+    #[inline(always)]
+    pub(super) unsafe fn partition<L: Bf16Path>(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            match tile.store.shape().format {
+                KvFormat::F32 => run::<L, Plain<F32>>(tile, part, scratch),
+                KvFormat::F16 => run::<L, Plain<F16>>(tile, part, scratch),
+                KvFormat::Bf16 => run::<L, L::Path>(tile, part, scratch),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes, P: Path<L>>(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
+        let borders = part * PARTITION..(part + 1) * PARTITION;
+        let seen = intersect(&tile.seen_by_any(0..tile.rows), &borders);
+        if seen.is_empty() {
+            return;
+        }
+        let pages = seen.start / PAGE..seen.end.div_ceil(PAGE);
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            P::prepare_queries(tile.rows, tile.store.shape().key_stride(), scratch);
+            all_scores::<L, P>(tile, &pages, scratch);
+            let columns = pages.start * PAGE - borders.start..pages.end * PAGE - borders.start;
+            for row in 0..tile.rows {
+                let seen = intersect(&tile.seen(row), &borders);
+                softmax::<L, P>(row, &columns, seen, borders.start, tile.softcap, scratch);
+            }
+            all_values::<L, P>(tile, &pages, &seen, scratch);
+        }
+    }
+
+    fn intersect(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
+        a.start.max(b.start)..a.end.min(b.end)
+    }
+
+    /// The rows of the next register tile out of `left`.
+    #[inline(always)]
+    fn step<L: Lanes>(left: usize) -> usize {
+        match left {
+            n if n >= L::ROWS => L::ROWS,
+            n if n >= 4 && L::ROWS > 4 => 4,
+            n if n >= 2 => 2,
+            _ => 1,
+        }
+    }
+
+    /// Whether any of the rows sees anything of the page.
+    #[inline(always)]
+    fn visible(tile: &Tile<'_>, rows: Range<usize>, page: usize) -> bool {
+        !intersect(&tile.seen_by_any(rows), &(page * PAGE..(page + 1) * PAGE)).is_empty()
+    }
+
+    /// The scores of all rows with the tokens of `pages`.
+    #[inline(always)]
+    unsafe fn all_scores<L: Lanes, P: Path<L>>(tile: &Tile<'_>, pages: &Range<usize>, scratch: &mut Scratch) {
+        let stride = tile.store.shape().key_stride();
+        let wide = tile.rows >= WIDEN && P::WIDENS;
+        for page in pages.clone() {
+            let (keys, values) = tile.store.head(tile.pages[page], tile.kv_head);
+            let next = if page + 1 < pages.end {
+                tile.store.head(tile.pages[page + 1], tile.kv_head).0
+            } else {
+                values
+            };
+            let column = page * PAGE % PARTITION;
+            // SAFETY: a head's keys are stride dims of PAGE tokens; the scratch has MAX_ROWS rows of each kind.
+            unsafe {
+                if wide {
+                    P::widen_keys(keys.as_ptr(), stride, scratch.wide.as_mut_ptr());
+                }
+                let mut row = 0;
+                while row < tile.rows {
+                    let rows = step::<L>(tile.rows - row);
+                    if visible(tile, row..row + rows, page) {
+                        let to = scratch.scores.as_mut_ptr().add(row * PARTITION + column);
+                        if wide {
+                            let keys = scratch.wide.as_ptr().cast();
+                            scores::<L, Plain<F32>>(rows, row, keys, next.as_ptr(), stride, scratch, to);
+                        } else {
+                            scores::<L, P>(rows, row, keys.as_ptr(), next.as_ptr(), stride, scratch, to);
+                        }
+                    }
+                    row += rows;
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Path::scores`].
+    #[inline(always)]
+    unsafe fn scores<L: Lanes, P: Path<L>>(
+        rows: usize,
+        row: usize,
+        keys: *const u8,
+        next: *const u8,
+        stride: usize,
+        scratch: &Scratch,
+        to: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match rows {
+                12 => P::scores::<12>(row, keys, next, stride, scratch, to),
+                6 => P::scores::<6>(row, keys, next, stride, scratch, to),
+                4 => P::scores::<4>(row, keys, next, stride, scratch, to),
+                2 => P::scores::<2>(row, keys, next, stride, scratch, to),
+                _ => P::scores::<1>(row, keys, next, stride, scratch, to),
+            }
+        }
+    }
+
+    /// Turns a row's scores into weights relative to their maximum; what the row does not see gets weight 0.
+    #[inline(always)]
+    unsafe fn softmax<L: Lanes, P: Path<L>>(
+        row: usize,
+        columns: &Range<usize>,
+        seen: Range<usize>,
+        origin: usize,
+        softcap: Option<f32>,
+        scratch: &mut Scratch,
+    ) {
+        let scores = &mut scratch.scores[row * PARTITION..(row + 1) * PARTITION];
+        if seen.is_empty() {
+            scores[columns.clone()].fill(0.0);
+            // SAFETY: the caller has the instruction set.
+            unsafe { P::finish_weights(row, columns, scratch) };
+            return;
+        }
+        scores[columns.start..seen.start - origin].fill(f32::NEG_INFINITY);
+        scores[seen.end - origin..columns.end].fill(f32::NEG_INFINITY);
+        let scores = scores.as_mut_ptr();
+        // SAFETY: columns are inside the row and a multiple of PAGE wide.
+        unsafe {
+            if let Some(cap) = softcap {
+                let cap = L::splat(cap);
+                for i in columns.clone().step_by(L::N) {
+                    // tanh would turn the -inf of unseen tokens into a number.
+                    let score = L::load(scores.add(i));
+                    let capped = tanh(score.div(cap)).mul(cap);
+                    score.select_lt(L::splat(LOWEST), score, capped).store(scores.add(i));
+                }
+            }
+            let mut most = L::splat(LOWEST);
+            for i in columns.clone().step_by(L::N) {
+                most = most.max(L::load(scores.add(i)));
+            }
+            let mut lanes = [LOWEST; 16];
+            most.store(lanes.as_mut_ptr());
+            let max = lanes.iter().copied().fold(LOWEST, f32::max);
+            scratch.part.max[row] = max;
+            let shift = L::splat(max);
+            let mut total = L::splat(0.0);
+            for i in columns.clone().step_by(L::N) {
+                let weight = exp(L::load(scores.add(i)).sub(shift));
+                weight.store(scores.add(i));
+                total = total.add(weight);
+            }
+            scratch.part.sum[row] = P::finish_weights(row, columns, scratch).unwrap_or(sum(total));
+        }
+    }
+
+    /// Adds the weighted values of `pages` to the rows' results.
+    #[inline(always)]
+    unsafe fn all_values<L: Lanes, P: Path<L>>(
+        tile: &Tile<'_>,
+        pages: &Range<usize>,
+        seen: &Range<usize>,
+        scratch: &mut Scratch,
+    ) {
+        let stride = tile.store.shape().value_stride();
+        let wide = tile.rows >= WIDEN && P::WIDENS;
+        for page in pages.clone() {
+            let (_, values) = tile.store.head(tile.pages[page], tile.kv_head);
+            let next = if page + 1 < pages.end {
+                tile.store.head(tile.pages[page + 1], tile.kv_head).1
+            } else {
+                values
+            };
+            let column = page * PAGE % PARTITION;
+            let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
+            let mut values = values;
+            if here.len() < PAGE {
+                tile.store.copy_values(
+                    values,
+                    here.start % PAGE..here.start % PAGE + here.len(),
+                    &mut scratch.ragged,
+                );
+                values = bytemuck::cast_slice(&scratch.ragged);
+            }
+            // SAFETY: a head's values are PAGE tokens of stride dims; the scratch has MAX_ROWS rows of each kind.
+            unsafe {
+                let mut values = values.as_ptr();
+                if wide {
+                    P::widen_values(values, stride, scratch.wide.as_mut_ptr());
+                    values = scratch.wide.as_ptr().cast();
+                }
+                let mut row = 0;
+                while row < tile.rows {
+                    let rows = step::<L>(tile.rows - row);
+                    if visible(tile, row..row + rows, page) {
+                        let acc = scratch.part.acc.as_mut_ptr().add(row * stride);
+                        let from = row * PARTITION + column;
+                        if wide {
+                            weigh::<L, Plain<F32>>(rows, from, values, next.as_ptr(), stride, scratch, acc);
+                        } else {
+                            weigh::<L, P>(rows, from, values, next.as_ptr(), stride, scratch, acc);
+                        }
+                    }
+                    row += rows;
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Path::values`], for all `stride` dims.
+    #[inline(always)]
+    unsafe fn weigh<L: Lanes, P: Path<L>>(
+        rows: usize,
+        from: usize,
+        values: *const u8,
+        next: *const u8,
+        stride: usize,
+        scratch: &Scratch,
+        acc: *mut f32,
+    ) {
+        let vectors = stride / L::N;
+        let mut at = 0;
+        // SAFETY: the caller's promise; dims stay below vectors * N = stride.
+        unsafe {
+            while at < vectors {
+                let left = vectors - at;
+                let dim = at * L::N;
+                macro_rules! tile {
+                    ($rows:literal, $columns:literal) => {{
+                        P::values::<$rows, $columns>(from, values, next, dim, stride, scratch, acc);
+                        at += $columns;
+                    }};
+                }
+                match (rows, L::N) {
+                    (12, _) if left >= 2 => tile!(12, 2),
+                    (12, _) => tile!(12, 1),
+                    (6, _) if left >= 2 => tile!(6, 2),
+                    (6, _) => tile!(6, 1),
+                    (4, 16) if left >= 4 => tile!(4, 4),
+                    (4, _) if left >= 2 => tile!(4, 2),
+                    (4, _) => tile!(4, 1),
+                    (2, 16) if left >= 8 => tile!(2, 8),
+                    (2, _) if left >= 2 => tile!(2, 2),
+                    (2, _) => tile!(2, 1),
+                    (_, 16) if left >= 8 => tile!(1, 8),
+                    (_, _) if left >= 4 => tile!(1, 4),
+                    _ => tile!(1, 1),
+                }
+            }
+        }
+    }
+}
+mod paths;

@@ -1,0 +1,419 @@
+//! Register tiles of attention, by how a page stores its numbers.
+//!
+//! Both sides come in pairs, because bf16 pages do: two dims of a vector of tokens, or two tokens of a vector
+//! of dims. f32 and f16 pages simply load two neighbours.
+
+#![allow(unsafe_code)]
+
+use crate::attention::{PAGE, PARTITION, Scratch};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::lanes::{Bf16x32, F32x8, F32x16, sum};
+use crate::isa::lanes::{Lanes, P32x8};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// Register tiles up to this many rows, which wait for memory, ask for the page that follows.
+const PREFETCH_ROWS: usize = 4;
+
+/// What one storage format does at one level.
+///
+/// # Safety
+/// All functions need the level of `L`. `keys` is `[stride / 2]` pairs of dims of `PAGE` tokens, `values`
+/// `[PAGE / 2]` pairs of tokens of `stride` dims, both in the page layout of the path's format; the scratch
+/// holds the rows that are named. `next` is only prefetched.
+pub(super) trait Path<L: Lanes> {
+    /// Whether widening pages to f32 first gives the same numbers, faster for many rows.
+    const WIDENS: bool;
+
+    /// Brings the scratch's queries into the form that `scores` takes.
+    unsafe fn prepare_queries(rows: usize, stride: usize, scratch: &mut Scratch);
+    /// The keys as `Plain<F32>` takes them.
+    unsafe fn widen_keys(keys: *const u8, stride: usize, to: *mut f32);
+    /// The values as `Plain<F32>` takes them.
+    unsafe fn widen_values(values: *const u8, stride: usize, to: *mut f32);
+    /// Dot products of `R` queries from `row` on with the tokens of a page, `to[r * PARTITION + token]`.
+    unsafe fn scores<const R: usize>(
+        row: usize,
+        keys: *const u8,
+        next: *const u8,
+        stride: usize,
+        scratch: &Scratch,
+        to: *mut f32,
+    );
+    /// Brings a row's weights into the form that `values` takes; their sum if that changed them.
+    unsafe fn finish_weights(row: usize, columns: &Range<usize>, scratch: &mut Scratch) -> Option<f32>;
+    /// Adds a page's values, weighted, to `C` vectors from `dim` on of `R` rows of `acc`. `from` is the index of
+    /// the first row's weight of the page's first token.
+    unsafe fn values<const R: usize, const C: usize>(
+        from: usize,
+        values: *const u8,
+        next: *const u8,
+        dim: usize,
+        stride: usize,
+        scratch: &Scratch,
+        acc: *mut f32,
+    );
+}
+
+/// A number format that widens to f32 as it is loaded.
+///
+/// # Safety
+/// As [`Path`].
+pub(super) trait Element {
+    /// Whether it is f32 already.
+    const IS_F32: bool;
+    /// Dims `2 pair` and `2 pair + 1` of the tokens from `token` on.
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L);
+    /// Tokens `2 pair` and `2 pair + 1`, the dims from `dim` on of `stride`.
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L);
+    /// Bytes per pair of numbers.
+    const PAIR: usize;
+}
+
+/// 32-bit floats.
+pub(super) struct F32;
+/// Half precision.
+pub(super) struct F16;
+/// bf16 in pairs.
+pub(super) struct Bf16;
+
+impl Element for F32 {
+    const IS_F32: bool = true;
+    const PAIR: usize = 8;
+
+    #[inline(always)]
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = keys.cast::<f32>().add(2 * pair * PAGE + token);
+            (L::load(at), L::load(at.add(PAGE)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = values.cast::<f32>().add(2 * pair * stride + dim);
+            (L::load(at), L::load(at.add(stride)))
+        }
+    }
+}
+
+impl Element for F16 {
+    const IS_F32: bool = false;
+    const PAIR: usize = 4;
+
+    #[inline(always)]
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = keys.cast::<u16>().add(2 * pair * PAGE + token);
+            (L::load_f16(at), L::load_f16(at.add(PAGE)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = values.cast::<u16>().add(2 * pair * stride + dim);
+            (L::load_f16(at), L::load_f16(at.add(stride)))
+        }
+    }
+}
+
+impl Element for Bf16 {
+    const IS_F32: bool = false;
+    const PAIR: usize = 4;
+
+    #[inline(always)]
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_bf16_pairs(keys.cast::<u32>().add(pair * PAGE + token)) }
+    }
+
+    #[inline(always)]
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L) {
+        // SAFETY: the caller's promise.
+        unsafe { L::load_bf16_pairs(values.cast::<u32>().add(pair * stride + dim)) }
+    }
+}
+
+/// f32 arithmetic on whatever the pages hold.
+pub(super) struct Plain<E>(PhantomData<E>);
+
+impl<L: Lanes, E: Element> Path<L> for Plain<E> {
+    const WIDENS: bool = !E::IS_F32;
+
+    #[inline(always)]
+    unsafe fn prepare_queries(_rows: usize, _stride: usize, _scratch: &mut Scratch) {}
+
+    #[inline(always)]
+    unsafe fn widen_keys(keys: *const u8, stride: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for pair in 0..stride / 2 {
+                for token in (0..PAGE).step_by(L::N) {
+                    let (first, second) = E::keys::<L>(keys, pair, token);
+                    first.store(to.add(2 * pair * PAGE + token));
+                    second.store(to.add((2 * pair + 1) * PAGE + token));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn widen_values(values: *const u8, stride: usize, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for pair in 0..PAGE / 2 {
+                for dim in (0..stride).step_by(L::N) {
+                    let (first, second) = E::values::<L>(values, stride, pair, dim);
+                    first.store(to.add(2 * pair * stride + dim));
+                    second.store(to.add((2 * pair + 1) * stride + dim));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scores<const R: usize>(
+        row: usize,
+        keys: *const u8,
+        next: *const u8,
+        stride: usize,
+        scratch: &Scratch,
+        to: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let q = scratch.q.as_ptr().add(row * stride);
+            for token in (0..PAGE).step_by(2 * L::N) {
+                let mut sums = [[L::splat(0.0); 2]; R];
+                for pair in 0..stride / 2 {
+                    if R <= PREFETCH_ROWS {
+                        let ahead = next.wrapping_add((pair * PAGE + token) * E::PAIR);
+                        (0..2 * L::N * E::PAIR)
+                            .step_by(64)
+                            .for_each(|line| L::prefetch(ahead.wrapping_add(line)));
+                    }
+                    let (a0, b0) = E::keys::<L>(keys, pair, token);
+                    let (a1, b1) = E::keys::<L>(keys, pair, token + L::N);
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = L::splat(*q.add(r * stride + 2 * pair));
+                        sums[0] = a0.fma(x, sums[0]);
+                        sums[1] = a1.fma(x, sums[1]);
+                    }
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let x = L::splat(*q.add(r * stride + 2 * pair + 1));
+                        sums[0] = b0.fma(x, sums[0]);
+                        sums[1] = b1.fma(x, sums[1]);
+                    }
+                }
+                for (r, sums) in sums.into_iter().enumerate() {
+                    sums[0].store(to.add(r * PARTITION + token));
+                    sums[1].store(to.add(r * PARTITION + token + L::N));
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish_weights(_row: usize, _columns: &Range<usize>, _scratch: &mut Scratch) -> Option<f32> {
+        None
+    }
+
+    #[inline(always)]
+    unsafe fn values<const R: usize, const C: usize>(
+        from: usize,
+        values: *const u8,
+        next: *const u8,
+        dim: usize,
+        stride: usize,
+        scratch: &Scratch,
+        acc: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weights = scratch.scores.as_ptr().add(from);
+            let mut sums = [[L::splat(0.0); C]; R];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum = L::load(acc.add(r * stride + dim + c * L::N));
+                }
+            }
+            for pair in 0..PAGE / 2 {
+                let mut seconds = [L::splat(0.0); C];
+                let mut firsts = seconds;
+                for c in 0..C {
+                    let at = dim + c * L::N;
+                    (firsts[c], seconds[c]) = E::values::<L>(values, stride, pair, at);
+                    if R <= PREFETCH_ROWS {
+                        L::prefetch(next.wrapping_add((pair * stride + at) * E::PAIR));
+                    }
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let weight = L::splat(*weights.add(r * PARTITION + 2 * pair));
+                    for (sum, value) in sums.iter_mut().zip(firsts) {
+                        *sum = value.fma(weight, *sum);
+                    }
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let weight = L::splat(*weights.add(r * PARTITION + 2 * pair + 1));
+                    for (sum, value) in sums.iter_mut().zip(seconds) {
+                        *sum = value.fma(weight, *sum);
+                    }
+                }
+            }
+            for (r, sums) in sums.into_iter().enumerate() {
+                for (c, sum) in sums.into_iter().enumerate() {
+                    sum.store(acc.add(r * stride + dim + c * L::N));
+                }
+            }
+        }
+    }
+}
+
+/// How a level treats bf16 pages.
+pub(super) trait Bf16Path: Lanes {
+    /// Its path.
+    type Path: Path<Self>;
+}
+
+impl Bf16Path for P32x8 {
+    type Path = Plain<Bf16>;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Bf16Path for F32x8 {
+    type Path = Plain<Bf16>;
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Bf16Path for F32x16 {
+    type Path = Dot;
+}
+
+/// bf16 dot products: queries and weights are rounded to bf16 too.
+#[cfg(target_arch = "x86_64")]
+pub(super) struct Dot;
+
+#[cfg(target_arch = "x86_64")]
+impl Path<F32x16> for Dot {
+    const WIDENS: bool = false;
+
+    #[inline(always)]
+    unsafe fn prepare_queries(rows: usize, stride: usize, scratch: &mut Scratch) {
+        let to = scratch.q_pairs.as_mut_ptr().cast::<u16>();
+        // SAFETY: the caller's promise; both buffers are whole vectors long.
+        unsafe {
+            for i in (0..rows * stride).step_by(32) {
+                Bf16x32::narrow(scratch.q.as_ptr().add(i), to.add(i));
+            }
+        }
+    }
+
+    unsafe fn widen_keys(_keys: *const u8, _stride: usize, _to: *mut f32) {
+        unreachable!("bf16 dot products take pages as they are");
+    }
+
+    unsafe fn widen_values(_values: *const u8, _stride: usize, _to: *mut f32) {
+        unreachable!("bf16 dot products take pages as they are");
+    }
+
+    #[inline(always)]
+    unsafe fn scores<const R: usize>(
+        row: usize,
+        keys: *const u8,
+        next: *const u8,
+        stride: usize,
+        scratch: &Scratch,
+        to: *mut f32,
+    ) {
+        let keys = keys.cast::<u32>();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let q = scratch.q_pairs.as_ptr().add(row * stride / 2);
+            let mut sums = [[F32x16::splat(0.0); 2]; R];
+            for pair in 0..stride / 2 {
+                let at = keys.add(pair * PAGE);
+                let (low, high) = (Bf16x32::load(at), Bf16x32::load(at.add(16)));
+                if R <= PREFETCH_ROWS {
+                    F32x16::prefetch(next.wrapping_add(pair * PAGE * 4));
+                    F32x16::prefetch(next.wrapping_add(pair * PAGE * 4 + 64));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let x = Bf16x32::splat(*q.add(r * stride / 2 + pair));
+                    sums[0] = low.dot(x, sums[0]);
+                    sums[1] = high.dot(x, sums[1]);
+                }
+            }
+            for (r, sums) in sums.into_iter().enumerate() {
+                sums[0].store(to.add(r * PARTITION));
+                sums[1].store(to.add(r * PARTITION + 16));
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish_weights(row: usize, columns: &Range<usize>, scratch: &mut Scratch) -> Option<f32> {
+        let weights = &mut scratch.weights[row * PARTITION / 2..(row + 1) * PARTITION / 2];
+        let from = scratch.scores[row * PARTITION..].as_ptr();
+        // SAFETY: the caller's promise; columns are inside the row and a multiple of 32 wide.
+        unsafe {
+            let mut total = F32x16::splat(0.0);
+            for i in columns.clone().step_by(32) {
+                let to = weights.as_mut_ptr().add(i / 2);
+                Bf16x32::narrow(from.add(i), to.cast());
+                let (firsts, seconds) = F32x16::load_bf16_pairs(to);
+                total = total.add(firsts.add(seconds));
+            }
+            Some(sum(total))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn values<const R: usize, const C: usize>(
+        from: usize,
+        values: *const u8,
+        next: *const u8,
+        dim: usize,
+        stride: usize,
+        scratch: &Scratch,
+        acc: *mut f32,
+    ) {
+        let values = values.cast::<u32>();
+        // SAFETY: the caller's promise.
+        unsafe {
+            let weights = scratch.weights.as_ptr().add(from / 2);
+            let mut sums = [[F32x16::splat(0.0); C]; R];
+            for (r, sums) in sums.iter_mut().enumerate() {
+                for (c, sum) in sums.iter_mut().enumerate() {
+                    *sum = F32x16::load(acc.add(r * stride + dim + c * 16));
+                }
+            }
+            for pair in 0..PAGE / 2 {
+                let mut pairs = [Bf16x32::splat(0); C];
+                for (c, pairs) in pairs.iter_mut().enumerate() {
+                    let at = pair * stride + dim + c * 16;
+                    *pairs = Bf16x32::load(values.add(at));
+                    if R <= PREFETCH_ROWS {
+                        F32x16::prefetch(next.wrapping_add(at * 4));
+                    }
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let weight = Bf16x32::splat(*weights.add((r * PARTITION) / 2 + pair));
+                    for (sum, value) in sums.iter_mut().zip(pairs) {
+                        *sum = value.dot(weight, *sum);
+                    }
+                }
+            }
+            for (r, sums) in sums.into_iter().enumerate() {
+                for (c, sum) in sums.into_iter().enumerate() {
+                    sum.store(acc.add(r * stride + dim + c * 16));
+                }
+            }
+        }
+    }
+}
