@@ -50,16 +50,17 @@ impl Block for BlockQ4_1 {
 /// Scale, offset and codes of one block of 32 with a single scale and offset.
 pub(super) fn encode_affine(x: &[f32], w: &[f32], unit: f32, top: f32) -> (Half, Half, [u8; 32]) {
     let sweep = Sweep { steps: 10, step: 0.15 };
-    let (scale, mut offset) = affine::<32>(array(x), array(w), top, f32::INFINITY, sweep);
+    let (scale, offset) = affine::<32>(array(x), array(w), top, f32::INFINITY, sweep);
     let d = Half::saturating(scale * unit);
-    if d == Half::default() {
-        // The scale vanished in half precision: all that is left to store is the mean.
-        let total: f32 = w.iter().sum();
-        offset = x.iter().zip(w).map(|(x, w)| x * w).sum::<f32>() / total;
-    }
     let m = Half::saturating(offset * unit);
-    let (inverse, offset) = (inverse(d.to_f32() / unit), m.to_f32() / unit);
-    (d, m, std::array::from_fn(|i| code((x[i] - offset) * inverse, 0.0, top) as u8))
+    let (scale, offset) = (d.to_f32() / unit, m.to_f32() / unit);
+    let codes: [u8; 32] = std::array::from_fn(|i| code((x[i] - offset) * inverse(scale), 0.0, top) as u8);
+    let error = |value: &dyn Fn(usize) -> f32| (0..32).map(|i| w[i] * (x[i] - value(i)).powi(2)).sum::<f32>();
+    if error(&|_| 0.0) < error(&|i| scale * f32::from(codes[i]) + offset) {
+        // Numbers so small that halves cannot express the fit.
+        return (Half::default(), Half::default(), [0; 32]);
+    }
+    (d, m, codes)
 }
 
 impl EncodeBlock for BlockQ4_1 {
