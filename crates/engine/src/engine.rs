@@ -1,7 +1,7 @@
 //! The engine: requests in, events out, one step at a time.
 
 use crate::forward::{Forward, Loaded};
-use crate::request::{Event, FinishReason, Request, RequestId, Sampling, Sequence};
+use crate::request::{Event, FinishReason, Request, RequestId, Sequence};
 use crate::sampler::{Choice, Sampler};
 use crate::scheduler::{Scheduler, Work};
 use crate::submit::SubmitError;

@@ -15,7 +15,7 @@ mod engine;
 mod forward;
 mod kv;
 mod request;
-pub mod sampler;
+mod sampler;
 mod scheduler;
 mod submit;
 

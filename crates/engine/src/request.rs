@@ -32,7 +32,10 @@ pub struct Request {
     pub vocab_limit: usize,
 }
 
-/// How a token is chosen. The order of the stages is fixed; see [`crate::sampler`]. The default is greedy.
+/// How a token is chosen. The default is greedy.
+///
+/// The stages come always in this order: logit bias; repetition, presence and frequency penalties; DRY; temperature;
+/// top-k; typical; top-p; min-p; draw. Each filter sees the distribution that the one before it left, renormalised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// Divides the logits. 0: greedy, the largest logit (of equal ones the lowest id).
@@ -157,14 +160,11 @@ pub enum FinishReason {
 
 /// The logits of a position do not allow any choice.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the logits for the token at position {position} {what}: the weights are damaged, or a kernel is wrong; \
-     check the model file, and try the portable kernels"
-)]
+#[error("the logits for the token at position {position} {what}")]
 pub struct BadLogits {
     /// Position of the token that was to be chosen: how many tokens come before it.
     pub position: usize,
-    /// What is wrong with them.
+    /// What is wrong with them, and what to do.
     pub what: &'static str,
 }
 

@@ -14,11 +14,11 @@ pub(super) fn max(row: &[f32]) -> Result<f32, &'static str> {
         }
     }
     let max = best.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    match (bad.contains(&true), max == f32::NEG_INFINITY) {
-        (true, _) => Err("are not finite numbers"),
-        (_, true) => Err("are all minus infinity"),
-        _ => Ok(max),
+    if bad.contains(&true) {
+        return Err("are not finite: the weights are damaged or a kernel is wrong; check the file's hash, \
+                    and try the portable kernels");
     }
+    if max == f32::NEG_INFINITY { Err("are all minus infinity: the weights are damaged") } else { Ok(max) }
 }
 
 /// The sum of `exp((x - max) / temperature)` over a row.

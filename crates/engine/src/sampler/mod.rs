@@ -1,9 +1,7 @@
 //! Choosing a token from a row of logits.
 //!
-//! The stages, always in this order: logit bias; repetition, presence and frequency penalties; DRY; temperature;
-//! top-k; typical; top-p; min-p; draw. Each of the filters sees the distribution that the one before it left,
-//! renormalised. At temperature 0 the largest logit after DRY is taken, of equal ones that with the lowest id.
-//! Log-probabilities are those of the model: of the row as it came.
+//! [`Sampling`] states the order of the stages. At temperature 0 the choice falls after DRY: the largest logit, of
+//! equal ones that with the lowest id. Log-probabilities are those of the model: of the row as it came.
 //!
 //! The choice is a function of the row, the tokens so far and the settings. The random number for a position is
 //! computed from the seed and the position, so it does not matter in which batch, or how often, it is drawn.
@@ -43,7 +41,8 @@ impl Sampler {
             self.row.clear();
             self.row.extend_from_slice(row);
             penalties::apply(&mut self.row, tokens, prompt, settings);
-            let max = math::max(&self.row).map_err(|_| fail("are all forbidden by logit_bias"))?;
+            let max = math::max(&self.row)
+                .map_err(|_| fail("are all forbidden by logit_bias: allow some token"))?;
             pick(&self.row, max, tokens.len(), settings, &mut self.list)
         } else {
             pick(row, model_max, tokens.len(), settings, &mut self.list)

@@ -1,0 +1,101 @@
+//! A model whose every logit depends on every token before it, read back through the page table. It keeps a state
+//! for each position in its pages; a wrong page, a page with another past, or a page overwritten gives other tokens.
+
+use crate::forward::Forward;
+use crate::request::{FinishReason, Request};
+use crate::sampler::Sampler;
+use sampan_kernels::attention::PAGE;
+use sampan_model::{Chunk, Logits};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+pub(super) const VOCAB: usize = 40;
+
+fn mix(a: u64, b: u64) -> u64 {
+    let x = (a ^ b.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x ^ (x >> 29)
+}
+
+/// The state of a position, from all states before it.
+fn state(past: u64, token: u32) -> u64 {
+    mix(past, u64::from(token) + 1)
+}
+
+fn row(past: u64) -> impl Iterator<Item = f32> {
+    (0..VOCAB as u64).map(move |id| (mix(past, id) >> 48) as f32 / 8192.0)
+}
+
+#[derive(Debug)]
+pub(super) struct Fake {
+    pages: Vec<[u64; PAGE]>,
+    /// Tokens run so far.
+    pub(super) tokens: Arc<AtomicUsize>,
+    /// From this position on, the logits are not numbers.
+    pub(super) broken_from: usize,
+}
+
+impl Fake {
+    pub(super) fn new(pages: usize) -> Fake {
+        Fake { pages: vec![[0; PAGE]; pages], tokens: Arc::default(), broken_from: usize::MAX }
+    }
+}
+
+impl Forward for Fake {
+    fn vocab(&self) -> usize {
+        VOCAB
+    }
+
+    fn forward(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) {
+        logits.clear();
+        let mut written = HashSet::new();
+        let at =
+            |chunk: &Chunk<'_>, position: usize| (chunk.pages[position / PAGE] as usize, position % PAGE);
+        // All pasts are read before anything is written: no chunk may rely on another one of the same step.
+        let past = |chunk: &Chunk<'_>| {
+            (0..chunk.start)
+                .map(|p| at(chunk, p))
+                .fold(0, |past, (page, slot)| mix(past, self.pages[page][slot]))
+        };
+        let pasts: Vec<u64> = chunks.iter().map(past).collect();
+        for (chunk, mut past) in chunks.iter().zip(pasts) {
+            assert!(!chunk.tokens.is_empty());
+            self.tokens.fetch_add(chunk.tokens.len(), Ordering::Relaxed);
+            for (i, &token) in chunk.tokens.iter().enumerate() {
+                let (page, slot) = at(chunk, chunk.start + i);
+                assert!(written.insert((page, slot)), "two chunks write to page {page}");
+                self.pages[page][slot] = state(past, token);
+                past = mix(past, self.pages[page][slot]);
+            }
+            if chunk.logits == Logits::Last {
+                let broken = chunk.start + chunk.tokens.len() >= self.broken_from;
+                logits.extend(row(past).map(|x| if broken { f32::NAN } else { x }));
+            }
+        }
+    }
+}
+
+/// What a request must get: the model run without pages, batches or an engine. `room`: tokens that the pool holds.
+pub(super) fn alone(request: &Request, room: usize) -> (Vec<u32>, FinishReason) {
+    let mut tokens = request.prompt.clone();
+    let add = |past: u64, &token: &u32| mix(past, state(past, token));
+    let mut past = tokens.iter().fold(0, add);
+    let mut sampler = Sampler::default();
+    let prompt = tokens.len();
+    loop {
+        let answer = tokens[prompt..].to_vec();
+        if Some(answer.len()) == request.max_tokens {
+            return (answer, FinishReason::Length);
+        }
+        if tokens.len() == request.context.min(room) {
+            return (answer, FinishReason::Context);
+        }
+        let row: Vec<f32> = row(past).take(request.vocab_limit).collect();
+        let token = sampler.choose(&row, &tokens, prompt, &request.sampling).expect("the row is sound").0;
+        if request.stop_tokens.contains(&token) {
+            return (answer, FinishReason::Stop(token));
+        }
+        past = add(past, &token);
+        tokens.push(token);
+    }
+}

@@ -1,0 +1,109 @@
+//! Whatever else goes on, a request gets the tokens that it gets alone.
+
+use super::fake::alone;
+use super::*;
+use crate::request::Dry;
+use proptest::prelude::*;
+
+/// A request, when it comes, and when it is cancelled (in steps).
+#[derive(Clone, Debug)]
+struct Visit {
+    request: Request,
+    arrival: usize,
+    cancel: Option<usize>,
+}
+
+fn sampling() -> impl Strategy<Value = Sampling> {
+    let drawn = (any::<u64>(), 0usize..20, 0.5f32..1.0).prop_map(|(seed, top_k, top_p)| Sampling {
+        temperature: 0.9,
+        top_k,
+        top_p,
+        seed,
+        ..Sampling::default()
+    });
+    let dry = Dry { multiplier: 2.0, base: 1.5, allowed_length: 1, last_n: 50, breakers: vec![3] };
+    let penalised = Sampling {
+        repeat_penalty: 1.3,
+        frequency_penalty: 0.2,
+        presence_penalty: 0.3,
+        logit_bias: vec![(5, 2.0), (6, f32::NEG_INFINITY)],
+        dry: Some(dry),
+        ..Sampling::default()
+    };
+    prop_oneof![Just(Sampling::default()), drawn, Just(penalised)]
+}
+
+/// Requests that share beginnings of all lengths, many of them whole pages.
+fn visit() -> impl Strategy<Value = Visit> {
+    let shared = prop_oneof![Just(0usize), Just(PAGE), Just(2 * PAGE), 0usize..120];
+    let prompt = (0u32..3, shared, 0u32..5, 0usize..50).prop_map(|(base, shared, own, tail)| {
+        let mut tokens = prompt(base, shared);
+        tokens.extend(prompt(100 + own, tail.max(usize::from(shared == 0))));
+        tokens
+    });
+    let max_tokens = prop_oneof![4 => (0usize..80).prop_map(Some), 1 => Just(None)];
+    let stops = prop_oneof![Just(vec![]), Just(vec![1, 2])];
+    let cancel = prop_oneof![3 => Just(None), 1 => (0usize..60).prop_map(Some)];
+    (prompt, sampling(), max_tokens, stops, 20usize..300, 30usize..=VOCAB, 0usize..60, cancel).prop_map(
+        |(prompt, sampling, max_tokens, stop_tokens, context, vocab_limit, arrival, cancel)| Visit {
+            request: Request { prompt, sampling, max_tokens, stop_tokens, context, vocab_limit },
+            arrival,
+            cancel,
+        },
+    )
+}
+
+fn check(options: EngineOptions, visits: &[Visit]) {
+    let room = options.pages * PAGE;
+    let mut engine = engine(options);
+    let mut log = Log::default();
+    let mut ids: Vec<Option<RequestId>> = vec![None; visits.len()];
+    for step in 0..=120 {
+        for (visit, id) in visits.iter().zip(&mut ids) {
+            if visit.arrival == step {
+                let fits = visit.request.prompt.len() < visit.request.context.min(room);
+                let submitted = engine.submit(visit.request.clone());
+                assert_eq!(submitted.is_ok(), fits, "{submitted:?}");
+                *id = submitted.ok();
+            }
+            if let (Some(id), Some(after)) = (*id, visit.cancel)
+                && visit.arrival + after == step
+            {
+                engine.cancel(id);
+            }
+        }
+        log.step(&mut engine);
+    }
+    let log = log.run(&mut engine);
+    for (Visit { request, .. }, id) in visits.iter().zip(ids).filter_map(|(visit, id)| Some((visit, id?))) {
+        let (want, why) = alone(request, room);
+        let (reason, usage) = log.end(id);
+        let got = &log.0[&id].tokens;
+        if *reason == FinishReason::Cancelled {
+            assert!(want.starts_with(got), "{request:?}: {got:?} is not how {want:?} begins");
+        } else {
+            assert_eq!((got, reason), (&want, &why), "{request:?}");
+        }
+        let stopped = usize::from(matches!(reason, FinishReason::Stop(_)));
+        assert_eq!(
+            (usage.prompt_tokens, usage.generated_tokens),
+            (request.prompt.len(), got.len() + stopped)
+        );
+        assert!(usage.cached_tokens < usage.prompt_tokens && usage.cached_tokens.is_multiple_of(PAGE));
+        assert!(usage.prefill <= usage.first_token);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn any_mix_of_requests_gets_what_each_gets_alone(
+        pages in 1usize..14,
+        max_batch_tokens in prop_oneof![Just(1usize), Just(7), Just(32), Just(100), Just(512)],
+        max_running in 1usize..9,
+        visits in prop::collection::vec(visit(), 1..20),
+    ) {
+        check(options(pages, max_batch_tokens, max_running), &visits);
+    }
+}
