@@ -1,1 +1,25 @@
-//! The plan, one file per family, the executor, the caches a layer needs.
+//! The plan, one file per family, the executor, and the caches that a layer needs.
+//!
+//! A family is a translation of a configuration into a [`Plan`]. Everything else reads the plan: [`Model::load`]
+//! takes names and shapes from it, [`Model::forward`] walks it, [`memory`] counts its bytes.
+
+#![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod config;
+pub mod error;
+mod executor;
+pub mod family;
+mod load;
+pub mod memory;
+mod names;
+pub mod plan;
+pub mod rope;
+
+pub use cache::Cache;
+pub use error::{LoadError, PlanError};
+pub use executor::{Chunk, Logits, Scratch};
+pub use load::Model;
+pub use memory::Memory;
+pub use plan::Plan;
+pub use sampan_kernels::attention::{KvFormat, PAGE};

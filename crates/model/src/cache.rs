@@ -1,0 +1,60 @@
+//! The paged KV cache of a whole model: one store per attention layer, all sharing page numbers.
+
+use crate::plan::{Attention, Plan};
+use sampan_kernels::Kernels;
+use sampan_kernels::attention::{KvFormat, KvShape, KvStore};
+
+/// Keys and values of every layer. Page `p` of a sequence is page `p` in every layer's store.
+///
+/// Memory is committed by the operating system when a page is first written, so a generous number of pages costs
+/// address space only.
+#[derive(Debug)]
+pub struct Cache {
+    stores: Vec<KvStore>,
+    pages: usize,
+    format: KvFormat,
+}
+
+impl Cache {
+    /// A cache of `pages` pages of [`PAGE`](crate::PAGE) tokens.
+    pub fn new(plan: &Plan, format: KvFormat, pages: usize) -> Cache {
+        let stores = plan.attentions().map(|a| KvStore::new(shape(a, format), pages)).collect();
+        Cache { stores, pages, format }
+    }
+
+    /// How many pages there are.
+    pub fn pages(&self) -> usize {
+        self.pages
+    }
+
+    /// How keys and values are stored.
+    pub fn format(&self) -> KvFormat {
+        self.format
+    }
+
+    /// Bytes when every page is in use.
+    pub fn bytes(&self) -> usize {
+        self.stores.iter().map(KvStore::bytes).sum()
+    }
+
+    /// Copies one page in every layer, for a sequence that continues a shared page on its own.
+    pub fn copy_page(&mut self, kernels: &Kernels, from: u32, to: u32) {
+        for store in &mut self.stores {
+            kernels.kv_copy_page(store, from, to);
+        }
+    }
+
+    pub(crate) fn store(&mut self, layer: usize) -> &mut KvStore {
+        &mut self.stores[layer]
+    }
+}
+
+/// What one layer keeps per page.
+pub(crate) fn shape(attention: &Attention, format: KvFormat) -> KvShape {
+    KvShape {
+        kv_heads: attention.kv_heads,
+        key_dim: attention.key_dim,
+        value_dim: attention.value_dim,
+        format,
+    }
+}

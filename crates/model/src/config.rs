@@ -1,0 +1,211 @@
+//! One way to read a configuration, whether it is a `config.json` or GGUF metadata.
+//!
+//! Families ask for the keys of `config.json`; for a GGUF file [`GGUF_KEYS`] says where the same fact is kept.
+
+use crate::error::PlanError;
+use sampan_weights::{Checkpoint, Metadata};
+use serde_json::{Map, Value, json};
+
+/// `config.json` key, key below `{arch}.` in GGUF metadata.
+const GGUF_KEYS: &[(&str, &str)] = &[
+    ("hidden_size", "embedding_length"),
+    ("num_hidden_layers", "block_count"),
+    ("num_attention_heads", "attention.head_count"),
+    ("num_key_value_heads", "attention.head_count_kv"),
+    ("head_dim", "attention.key_length"),
+    ("value_head_dim", "attention.value_length"),
+    ("intermediate_size", "feed_forward_length"),
+    ("rms_norm_eps", "attention.layer_norm_rms_epsilon"),
+    ("max_position_embeddings", "context_length"),
+    ("vocab_size", "vocab_size"),
+    ("rope_theta", "rope.freq_base"),
+    ("rope_dim", "rope.dimension_count"),
+    ("rope_scaling.rope_type", "rope.scaling.type"),
+    ("rope_scaling.factor", "rope.scaling.factor"),
+    ("rope_scaling.original_max_position_embeddings", "rope.scaling.original_context_length"),
+    ("sliding_window", "attention.sliding_window"),
+];
+
+/// Where a checkpoint's facts and tensor names come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// `config.json` and the names that Hugging Face transformers gives tensors.
+    HuggingFace,
+    /// GGUF metadata and the names of the GGUF world.
+    Gguf,
+}
+
+/// A checkpoint's configuration under the keys of `config.json`.
+#[derive(Debug)]
+pub struct Config {
+    family: String,
+    dialect: Dialect,
+    values: Map<String, Value>,
+}
+
+impl Config {
+    /// Reads `config.json` or the GGUF metadata of a checkpoint.
+    pub fn read(checkpoint: &Checkpoint) -> Result<Config, PlanError> {
+        if let Some(config) = checkpoint.config() {
+            return Config::from_json(config);
+        }
+        let metadata = checkpoint.metadata();
+        let arch = metadata.need_str("general.architecture")?;
+        Ok(Config {
+            family: arch.to_string(),
+            dialect: Dialect::Gguf,
+            values: values_of_gguf(metadata, arch),
+        })
+    }
+
+    /// The configuration in a `config.json`; a nested `text_config` is laid over the outer keys.
+    pub fn from_json(config: &Value) -> Result<Config, PlanError> {
+        let outer = config.as_object().ok_or_else(|| PlanError::BadValue {
+            key: "config.json".into(),
+            value: brief(config),
+            expected: "an object".into(),
+        })?;
+        let mut values = outer.clone();
+        if let Some(Value::Object(text)) = outer.get("text_config") {
+            values.extend(text.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
+        let mut config = Config { family: String::new(), dialect: Dialect::HuggingFace, values };
+        config.family = config.string("model_type")?.ok_or_else(|| config.missing("model_type"))?;
+        Ok(config)
+    }
+
+    /// The family's name as the checkpoint spells it.
+    pub fn family(&self) -> &str {
+        &self.family
+    }
+
+    /// Whose keys and names the checkpoint uses.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// The value at `key`; a dot descends into an object. `null` counts as absent.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        let mut parts = key.split('.');
+        let first = self.values.get(parts.next()?)?;
+        parts.try_fold(first, |value, part| value.get(part)).filter(|value| !value.is_null())
+    }
+
+    /// A whole number.
+    pub fn usize(&self, key: &str) -> Result<Option<usize>, PlanError> {
+        self.typed(key, "a whole number below 2^31", |v| {
+            v.as_u64().filter(|&n| n < 1 << 31).and_then(|n| usize::try_from(n).ok())
+        })
+    }
+
+    /// A whole number that must be there and must not be 0.
+    pub fn size(&self, key: &str) -> Result<usize, PlanError> {
+        match self.usize(key)? {
+            Some(0) => Err(self.bad(key, "a whole number above 0")),
+            Some(n) => Ok(n),
+            None => Err(self.missing(key)),
+        }
+    }
+
+    /// A number.
+    pub fn f32(&self, key: &str) -> Result<Option<f32>, PlanError> {
+        self.typed(key, "a finite number", |v| v.as_f64().map(|x| x as f32).filter(|x| x.is_finite()))
+    }
+
+    /// A truth value; absent means false.
+    pub fn flag(&self, key: &str) -> Result<bool, PlanError> {
+        Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
+    }
+
+    /// A string.
+    pub fn string(&self, key: &str) -> Result<Option<String>, PlanError> {
+        self.typed(key, "a string", |v| v.as_str().map(str::to_string))
+    }
+
+    /// The error for a key that must be there.
+    pub fn missing(&self, key: &str) -> PlanError {
+        PlanError::MissingKey { key: self.spelled(key) }
+    }
+
+    /// The error for a value that makes no sense.
+    pub fn bad(&self, key: &str, expected: &str) -> PlanError {
+        PlanError::BadValue {
+            key: self.spelled(key),
+            value: self.get(key).map_or("nothing".into(), brief),
+            expected: expected.to_string(),
+        }
+    }
+
+    /// The error for a value that is understood but not implemented.
+    pub fn unsupported(&self, key: &str) -> PlanError {
+        PlanError::Unsupported {
+            family: self.family.clone(),
+            key: self.spelled(key),
+            value: self.get(key).map_or("nothing".into(), brief),
+        }
+    }
+
+    fn typed<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, PlanError> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(value) => read(value).map(Some).ok_or_else(|| self.bad(key, expected)),
+        }
+    }
+
+    fn spelled(&self, key: &str) -> String {
+        match self.dialect {
+            Dialect::HuggingFace => key.to_string(),
+            Dialect::Gguf => GGUF_KEYS
+                .iter()
+                .find(|(ours, _)| *ours == key)
+                .map_or_else(|| key.to_string(), |(_, theirs)| format!("{}.{theirs}", self.family)),
+        }
+    }
+}
+
+fn values_of_gguf(metadata: &Metadata, arch: &str) -> Map<String, Value> {
+    let mut values = Map::new();
+    for (ours, theirs) in GGUF_KEYS {
+        let Some(value) = metadata.get(&format!("{arch}.{theirs}")).and_then(json_of) else { continue };
+        match ours.split_once('.') {
+            None => {
+                values.insert((*ours).to_string(), value);
+            }
+            Some((object, field)) => {
+                let object = values.entry(object).or_insert_with(|| json!({}));
+                object[field] = value;
+            }
+        }
+    }
+    values
+}
+
+/// A metadata value as JSON; `None` for arrays of text, which no configuration key uses.
+fn json_of(value: &sampan_weights::Value) -> Option<Value> {
+    use sampan_weights::Value as V;
+    Some(match value {
+        V::Bool(flag) => json!(flag),
+        V::Str(text) => json!(text),
+        V::F32(x) => json!(x),
+        V::F64(x) => json!(x),
+        V::Array(array) => match array.to_i64s() {
+            Some(numbers) => json!(numbers),
+            None => json!(array.to_f32s()?),
+        },
+        number => json!(number.to_i64()?),
+    })
+}
+
+/// A value as an error message can show it.
+fn brief(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(80) {
+        Some((cut, _)) => format!("{}...", &text[..cut]),
+        None => text,
+    }
+}

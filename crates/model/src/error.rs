@@ -1,0 +1,124 @@
+//! What can be wrong with a checkpoint, seen from the plan. Every error names the key or tensor.
+
+use sampan_kernels::Format;
+
+/// Why no plan could be made from a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The architecture is not one of the known families.
+    #[error("unknown model family {name:?} (from {key}); known families: {known}")]
+    UnknownFamily {
+        /// What the checkpoint calls itself.
+        name: String,
+        /// Where it says so.
+        key: String,
+        /// The families sampan knows, separated by commas.
+        known: String,
+    },
+    /// A configuration key that the family needs is absent.
+    #[error("{key} is missing from the configuration, and it has no default")]
+    MissingKey {
+        /// The key, as the checkpoint would spell it.
+        key: String,
+    },
+    /// A configuration value has the wrong type or is out of range.
+    #[error("{key} = {value}: expected {expected}")]
+    BadValue {
+        /// The key, as the checkpoint spells it.
+        key: String,
+        /// The value found.
+        value: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// The family is known, but it is asked for something that is not implemented.
+    #[error("{key} = {value} is not supported for family {family}")]
+    Unsupported {
+        /// The family.
+        family: String,
+        /// The key that asks for it.
+        key: String,
+        /// The value that asks for it.
+        value: String,
+    },
+    /// A tensor that the plan needs is not in the checkpoint.
+    #[error("tensor {name} (shape {shape:?}) is missing{more}")]
+    MissingTensor {
+        /// The first missing tensor.
+        name: String,
+        /// The shape the plan expects.
+        shape: Vec<usize>,
+        /// How many more are missing, in words.
+        more: String,
+    },
+    /// The checkpoint holds tensors that no part of the plan reads.
+    #[error("{count} tensors of the checkpoint are not used by family {family}: {names}")]
+    LeftOver {
+        /// The family.
+        family: String,
+        /// How many.
+        count: usize,
+        /// The first few names.
+        names: String,
+    },
+    /// A tensor's shape contradicts the configuration.
+    #[error("tensor {name} has shape {found:?}, but the configuration says {expected:?}")]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// The shape in the file.
+        found: Vec<usize>,
+        /// The shape that the configuration implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor is stored in a format that cannot be used for its role.
+    #[error("tensor {name} is stored as {dtype}, which is not supported here; supported: {supported}")]
+    UnsupportedFormat {
+        /// The tensor.
+        name: String,
+        /// Its storage type.
+        dtype: String,
+        /// What would be readable.
+        supported: String,
+    },
+    /// The tokenizer names more tokens than the embedding has rows.
+    #[error(
+        "the vocabulary has {tokens} tokens but the embedding {name} only {rows} rows; \
+         the tokenizer belongs to another model"
+    )]
+    Vocabulary {
+        /// Tokens in the vocabulary.
+        tokens: usize,
+        /// The embedding tensor.
+        name: String,
+        /// Its rows.
+        rows: usize,
+    },
+    /// Reading the checkpoint failed.
+    #[error(transparent)]
+    Weights(#[from] sampan_weights::Error),
+}
+
+/// Why a model could not be loaded after its plan was made.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Reading the checkpoint failed.
+    #[error(transparent)]
+    Weights(#[from] sampan_weights::Error),
+    /// The kernels refused a tensor.
+    #[error("tensor {name} ({format}): {source}")]
+    Pack {
+        /// The tensor.
+        name: String,
+        /// Its format.
+        format: Format,
+        /// What the packer said.
+        source: sampan_kernels::PackError,
+    },
+    /// A tensor that the plan was made from is gone.
+    #[error("tensor {name} is not in this checkpoint: the plan was made from another one")]
+    Gone {
+        /// The tensor.
+        name: String,
+    },
+}

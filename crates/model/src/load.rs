@@ -1,0 +1,115 @@
+//! Loading: every tensor that the plan names, packed for this CPU.
+
+use crate::error::LoadError;
+use crate::plan::{Plan, Role, TensorId};
+use sampan_kernels::Kernels;
+use sampan_kernels::Matrix;
+use sampan_weights::Checkpoint;
+use std::sync::Arc;
+
+/// A plan with its weights in memory. Read-only after loading.
+#[derive(Debug)]
+pub struct Model {
+    plan: Plan,
+    kernels: Arc<Kernels>,
+    weights: Vec<Weight>,
+}
+
+/// A tensor in memory, by its role in the plan.
+#[derive(Debug)]
+enum Weight {
+    Matrix(Matrix),
+    Vector(Vec<f32>),
+    Constant,
+}
+
+impl Model {
+    /// Packs every tensor of the plan. `progress` is called with the bytes done and the bytes in total.
+    ///
+    /// Each tensor's pages are released after packing, so that the file and the packed weights are never both in
+    /// memory for more than one tensor.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        plan: Plan,
+        kernels: Arc<Kernels>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Model, LoadError> {
+        let total =
+            plan.kept().map(|t| t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64);
+        let (mut done, total) = (0, total.sum());
+        let mut weights = Vec::with_capacity(plan.tensors.len());
+        for spec in &plan.tensors {
+            let tensor =
+                checkpoint.tensor(&spec.name).ok_or_else(|| LoadError::Gone { name: spec.name.clone() })?;
+            weights.push(match spec.role {
+                Role::Constant => Weight::Constant,
+                Role::Vector => Weight::Vector(tensor.to_f32()?),
+                Role::Matrix => {
+                    let (rows, cols) = spec.rows_cols();
+                    let matrix = kernels.pack(spec.format, rows, cols, tensor.data);
+                    Weight::Matrix(matrix.map_err(|source| LoadError::Pack {
+                        name: spec.name.clone(),
+                        format: spec.format,
+                        source,
+                    })?)
+                }
+            });
+            if spec.role != Role::Constant {
+                done += tensor.data.len() as u64;
+                progress(done, total);
+            }
+            checkpoint.release(&tensor);
+        }
+        Ok(Model { plan, kernels, weights })
+    }
+
+    /// What the model is.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What it runs on.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Weights that are not finite, as `(tensor, how many)`.
+    pub fn not_finite(&self) -> Vec<(&str, usize)> {
+        let mut found = Vec::new();
+        let mut row = Vec::new();
+        for (spec, weight) in self.plan.tensors.iter().zip(&self.weights) {
+            let bad = |values: &[f32]| values.iter().filter(|x| !x.is_finite()).count();
+            let count = match weight {
+                Weight::Constant => 0,
+                Weight::Vector(values) => bad(values),
+                Weight::Matrix(matrix) => {
+                    row.resize(matrix.cols(), 0.0);
+                    let mut count = 0;
+                    for index in 0..matrix.rows() {
+                        self.kernels.decode_row(matrix, index, &mut row);
+                        count += bad(&row);
+                    }
+                    count
+                }
+            };
+            if count > 0 {
+                found.push((spec.name.as_str(), count));
+            }
+        }
+        found
+    }
+
+    pub(crate) fn matrix(&self, id: TensorId) -> &Matrix {
+        match &self.weights[id] {
+            Weight::Matrix(matrix) => matrix,
+            _ => unreachable!("{} is no matrix in the plan", self.plan.tensors[id].name),
+        }
+    }
+
+    pub(crate) fn vector(&self, id: TensorId) -> &[f32] {
+        match &self.weights[id] {
+            Weight::Vector(values) => values,
+            _ => unreachable!("{} is no vector in the plan", self.plan.tensors[id].name),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Rope frequencies and their published scalings.
+//!
+//! Rope: Su et al., arXiv 2104.09864. YaRN: Peng et al., arXiv 2309.00071. Computed in f32 as the reference
+//! implementations do, because at long positions the last bit of a frequency is visible.
+
+use crate::config::Config;
+use crate::error::PlanError;
+
+/// Angles per position: `angle_i = position * frequencies[i]`, cosine and sine multiplied by `attention_factor`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rope {
+    /// One per rotated pair, in radians per position.
+    pub frequencies: Vec<f32>,
+    /// Factor on cosine and sine (YaRN's temperature); 1 otherwise.
+    pub attention_factor: f32,
+}
+
+impl Rope {
+    /// Reads `rope_theta` and `rope_scaling` (or `rope_parameters`) for `dim` rotated dimensions.
+    pub fn from_config(config: &Config, dim: usize) -> Result<Rope, PlanError> {
+        let key = if config.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+        let theta = match config.f32("rope_parameters.rope_theta")? {
+            Some(theta) => theta,
+            None => config.f32("rope_theta")?.unwrap_or(10_000.0),
+        };
+        if theta <= 0.0 {
+            return Err(config.bad("rope_theta", "a number above 0"));
+        }
+        if config.get("rope_dim").is_some() && config.size("rope_dim")? != dim {
+            return Err(config.unsupported("rope_dim"));
+        }
+        let mut rope = Rope { frequencies: frequencies(theta, dim), attention_factor: 1.0 };
+        let scaling = Scaling { config, key };
+        let named = scaling.string("rope_type")?;
+        let kind = match named {
+            Some(kind) => Some(kind),
+            None => scaling.string("type")?,
+        };
+        match kind.as_deref() {
+            None | Some("default" | "none") => {}
+            Some("linear") => {
+                let factor = scaling.need("factor")?;
+                rope.frequencies.iter_mut().for_each(|f| *f /= factor);
+            }
+            Some("llama3") => scaling.llama3(&mut rope)?,
+            Some("yarn") => scaling.yarn(&mut rope, theta, dim)?,
+            Some(_) => {
+                let field = if scaling.string("rope_type")?.is_some() { "rope_type" } else { "type" };
+                return Err(config.unsupported(&format!("{key}.{field}")));
+            }
+        }
+        Ok(rope)
+    }
+
+    /// Divides each frequency, as GGUF's `rope_freqs.weight` asks.
+    pub fn divided_by(mut self, divisors: &[f32]) -> Rope {
+        self.frequencies.iter_mut().zip(divisors).for_each(|(f, d)| *f /= d);
+        self
+    }
+}
+
+fn frequencies(theta: f32, dim: usize) -> Vec<f32> {
+    (0..dim / 2).map(|i| 1.0 / theta.powf((2 * i) as f32 / dim as f32)).collect()
+}
+
+/// A `rope_scaling` object under the key that holds it.
+struct Scaling<'a> {
+    config: &'a Config,
+    key: &'static str,
+}
+
+impl Scaling<'_> {
+    fn path(&self, field: &str) -> String {
+        format!("{}.{field}", self.key)
+    }
+
+    fn string(&self, field: &str) -> Result<Option<String>, PlanError> {
+        self.config.string(&self.path(field))
+    }
+
+    fn number(&self, field: &str) -> Result<Option<f32>, PlanError> {
+        self.config.f32(&self.path(field))
+    }
+
+    fn need(&self, field: &str) -> Result<f32, PlanError> {
+        match self.number(field)? {
+            Some(x) if x > 0.0 => Ok(x),
+            Some(_) => Err(self.config.bad(&self.path(field), "a number above 0")),
+            None => Err(self.config.missing(&self.path(field))),
+        }
+    }
+
+    /// Long wavelengths are divided by `factor`, short ones stay, those between are blended (Llama 3.1).
+    fn llama3(&self, rope: &mut Rope) -> Result<(), PlanError> {
+        let (factor, low, high) =
+            (self.need("factor")?, self.need("low_freq_factor")?, self.need("high_freq_factor")?);
+        let original = self.need("original_max_position_embeddings")?;
+        for frequency in &mut rope.frequencies {
+            let wavelength = std::f32::consts::TAU / *frequency;
+            if wavelength > original / low {
+                *frequency /= factor;
+            } else if wavelength > original / high {
+                let smooth = (original / wavelength - low) / (high - low);
+                *frequency = (1.0 - smooth) * *frequency / factor + smooth * *frequency;
+            }
+        }
+        Ok(())
+    }
+
+    fn yarn(&self, rope: &mut Rope, theta: f32, dim: usize) -> Result<(), PlanError> {
+        let factor = self.need("factor")?;
+        let original = match self.number("original_max_position_embeddings")? {
+            Some(original) => original,
+            None => self.config.size("max_position_embeddings")? as f32,
+        };
+        let fast = self.number("beta_fast")?.unwrap_or(32.0);
+        let slow = self.number("beta_slow")?.unwrap_or(1.0);
+        let truncate = self.config.get(&self.path("truncate")).and_then(|v| v.as_bool()).unwrap_or(true);
+        let correction = |rotations: f32| {
+            dim as f32 * (original / (rotations * std::f32::consts::TAU)).ln() / (2.0 * theta.ln())
+        };
+        let (mut low, mut high) = (correction(fast), correction(slow));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        low = low.max(0.0);
+        high = high.min(dim as f32 - 1.0);
+        if low == high {
+            high += 0.001;
+        }
+        for (i, frequency) in rope.frequencies.iter_mut().enumerate() {
+            let ramp = ((i as f32 - low) / (high - low)).clamp(0.0, 1.0);
+            *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);
+        }
+        let mscale = |m: f32| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
+        rope.attention_factor = match self.number("attention_factor")? {
+            Some(given) => given,
+            None => match (self.number("mscale")?, self.number("mscale_all_dim")?) {
+                (Some(m), Some(all)) if m != 0.0 && all != 0.0 => mscale(m) / mscale(all),
+                _ => mscale(1.0),
+            },
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! Every family against the logits of the reference implementation, in float32.
+
+mod common;
+
+use common::{Golden, Run, argmax, difference, load, shared};
+use sampan_model::{KvFormat, Model};
+use std::path::Path;
+
+const TOLERANCE: f32 = 2e-4;
+
+/// One-shot, chunked and token-by-token passes agree with the golden logits; greedy tokens are equal.
+fn agrees(model: &Model, golden: &Golden) -> Result<f32, String> {
+    let vocab = model.plan().vocab;
+    let capacity = golden.ids.len() + golden.greedy.len();
+    let run = |sizes: &mut dyn Iterator<Item = usize>| {
+        let mut run = Run::new(model, KvFormat::F32, capacity);
+        let (mut logits, mut rest) = (Vec::new(), &golden.ids[..]);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(sizes.next().unwrap_or(rest.len()).min(rest.len()));
+            logits.extend(run.feed(now));
+            rest = later;
+        }
+        (run, logits)
+    };
+    let (mut one_shot, logits) = run(&mut std::iter::empty());
+    let max = difference(&logits, &golden.logits);
+    if max > TOLERANCE {
+        return Err(format!("one-shot logits differ by {max}"));
+    }
+    for sizes in [vec![1; 100], vec![17, 100], vec![7, 1, 13, 100]] {
+        let (_, chunked) = run(&mut sizes.iter().copied());
+        let drift = difference(&logits, &chunked);
+        if drift != 0.0 {
+            return Err(format!("chunks of {sizes:?} differ from one shot by {drift}"));
+        }
+    }
+    let mut row = logits[logits.len() - vocab..].to_vec();
+    for (step, &token) in golden.greedy.iter().enumerate() {
+        if argmax(&row) != token {
+            return Err(format!("greedy token {step} is {} instead of {token}", argmax(&row)));
+        }
+        row = one_shot.feed(&[token]);
+    }
+    Ok(max)
+}
+
+fn check(path: &Path, golden: &Path) {
+    let model = load(path);
+    match agrees(&model, &Golden::read(golden)) {
+        Ok(max) => println!("{}: max difference {max:.1e}", path.display()),
+        Err(why) => panic!("{}: {why}", path.display()),
+    }
+}
+
+const DENSE: &[&str] =
+    &["llama", "llama3_rope", "qwen2", "qwen2_distill", "qwen2_yarn", "qwen3", "qwen3_untied"];
+
+#[test]
+fn hugging_face_goldens() {
+    let Some(root) = shared("golden") else { return };
+    for family in DENSE {
+        let dir = root.join(family);
+        check(&dir, &dir.join("golden.safetensors"));
+    }
+}
+
+#[test]
+fn published_configuration_keys_give_the_same_model() {
+    let Some(root) = shared("golden") else { return };
+    for family in DENSE {
+        let dir = root.join(family);
+        let hub = tempfile::tempdir().unwrap();
+        std::fs::copy(dir.join("config.hub.json"), hub.path().join("config.json")).unwrap();
+        std::fs::copy(dir.join("model.safetensors"), hub.path().join("model.safetensors")).unwrap();
+        check(hub.path(), &dir.join("golden.safetensors"));
+    }
+}
+
+#[test]
+fn gguf_goldens() {
+    let Some(root) = shared("golden-gguf") else { return };
+    for family in ["llama", "qwen2_yarn", "qwen3"] {
+        check(&root.join(format!("{family}.gguf")), &root.join(format!("{family}.golden.safetensors")));
+    }
+}
