@@ -1,12 +1,13 @@
 //! One view over the files of a model.
 
+use crate::error::Quoted;
 use crate::folder::{Sidecars, Weights};
 use crate::index::NameIndex;
 use crate::metadata::Metadata;
 use crate::mmap::MappedFile;
 use crate::split::{self, Split};
 use crate::tensor::{Tensor, TensorInfo};
-use crate::tokenizer::{self, ChatTemplateSource, TokenizerFiles};
+use crate::tokenizer::{self, ChatTemplateSource, GgufVocab, TokenizerFiles};
 use crate::{Error, folder, gguf, safetensors, sniff};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,10 @@ pub enum Kind {
 }
 
 /// A model on disk (or embedded in the program): tensors, metadata, configuration, vocabulary.
+///
+/// Weight files are mapped for as long as this lives. They must not be shortened meanwhile: reading beyond a mapped
+/// file's end kills the process (SIGBUS). Replace them by renaming, as the writers here do, and see
+/// [`Checkpoint::check_length`].
 #[derive(Debug)]
 pub struct Checkpoint {
     kind: Kind,
@@ -125,8 +130,11 @@ impl Checkpoint {
                 let at = checkpoint.position(&name).map(|i| checkpoint.tensors[i].0 as usize);
                 if at != Some(number) {
                     let found = at.map_or("nowhere".into(), |i| shards[i].display().to_string());
-                    let what =
-                        format!("tensor {name:?} should be in {}; it is {found}", shards[number].display());
+                    let what = format!(
+                        "tensor {} should be in {}; it is {found}",
+                        Quoted(&name),
+                        shards[number].display()
+                    );
                     return Err(Error::json(index, what));
                 }
             }
@@ -144,7 +152,7 @@ impl Checkpoint {
         let index = NameIndex::new(tensors.len(), |i| &tensors[i].1.name).map_err(|(first, second)| {
             let (file, tensor) = &tensors[second];
             let other = files[tensors[first].0 as usize].path().display();
-            let field = format!("tensor {:?}", tensor.name);
+            let field = format!("tensor {}", Quoted(&tensor.name));
             Error::malformed(
                 files[*file as usize].path(),
                 field,
@@ -220,7 +228,7 @@ impl Checkpoint {
         Ok(TokenizerFiles {
             tokenizer_json: self.sidecars.tokenizer_json.as_ref().map(MappedFile::bytes),
             tokenizer_config: self.sidecars.tokenizer_config.as_ref(),
-            gguf: tokenizer::read_vocab(&self.metadata)?,
+            gguf: GgufVocab::read(&self.metadata)?,
         })
     }
 

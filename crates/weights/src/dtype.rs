@@ -44,7 +44,6 @@ pub enum Dtype {
 
 /// GGUF tensor types that are known by name and size but not computed with: id, name, values and bytes per block.
 const FOREIGN: [(u32, &str, usize, usize); 15] = [
-    (9, "Q8_1", 32, 36),
     (15, "Q8_K", 256, 292),
     (16, "IQ2_XXS", 256, 66),
     (17, "IQ2_XS", 256, 74),
@@ -56,6 +55,7 @@ const FOREIGN: [(u32, &str, usize, usize); 15] = [
     (34, "TQ1_0", 256, 54),
     (35, "TQ2_0", 256, 66),
     (40, "NVFP4", 64, 36),
+    (41, "Q1_0", 128, 18),
     // Row-interleaved variants that early builds wrote; the layout of a row is that of Q4_0.
     (31, "Q4_0_4_4", 32, 18),
     (32, "Q4_0_4_8", 32, 18),

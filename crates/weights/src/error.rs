@@ -45,7 +45,7 @@ pub enum Error {
         what: String,
     },
     /// A GGUF key is missing or holds another type than its reader needs.
-    #[error("{}: metadata key {key:?}: {what}", .file.display())]
+    #[error("{}: metadata key {}: {what}", .file.display(), Quoted(key))]
     Metadata {
         /// The file.
         file: PathBuf,
@@ -55,7 +55,7 @@ pub enum Error {
         what: String,
     },
     /// A tensor holds something that the caller cannot turn into what was asked for.
-    #[error("{}: tensor {tensor:?} (data at byte {offset}): {what}", .file.display())]
+    #[error("{}: tensor {} (data at byte {offset}): {what}", .file.display(), Quoted(tensor))]
     Tensor {
         /// The file.
         file: PathBuf,
@@ -109,5 +109,18 @@ impl Error {
 
     pub(crate) fn write(file: &Path, what: impl Into<String>) -> Error {
         Error::Write { file: file.to_path_buf(), what: what.into() }
+    }
+}
+
+/// A name from a file as a message shows it: escaped, and not longer than a line.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN: usize = 80;
+        match self.0.char_indices().nth(SHOWN) {
+            None => write!(f, "{:?}", self.0),
+            Some((end, _)) => write!(f, "{:?}... ({} bytes)", &self.0[..end], self.0.len()),
+        }
     }
 }

@@ -68,8 +68,17 @@ pub struct GgufVocab {
     pub remove_extra_whitespaces: Option<bool>,
 }
 
-/// The vocabulary of a GGUF file; `None` when it has none.
-pub(crate) fn read_vocab(metadata: &Metadata) -> Result<Option<GgufVocab>, Error> {
+impl GgufVocab {
+    /// The vocabulary in a GGUF file's metadata; `None` when it has none.
+    ///
+    /// # Errors
+    /// When arrays have different lengths, an id is outside of the vocabulary, or a key has another type.
+    pub fn read(metadata: &Metadata) -> Result<Option<GgufVocab>, Error> {
+        read_vocab(metadata)
+    }
+}
+
+fn read_vocab(metadata: &Metadata) -> Result<Option<GgufVocab>, Error> {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let Some(model) = metadata.str(&key("model"))? else { return Ok(None) };
     let Some(tokens) = metadata.strs(&key("tokens"))? else {

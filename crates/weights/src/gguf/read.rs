@@ -2,6 +2,7 @@
 
 use super::cursor::Cursor;
 use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_NESTING, kind};
+use crate::error::Quoted;
 use crate::index::NameIndex;
 use crate::metadata::{Array, Metadata, Value};
 use crate::tensor::TensorInfo;
@@ -24,6 +25,12 @@ pub struct Header {
     pub data_start: usize,
 }
 
+/// Name length, dimension count, one dimension, type, offset.
+const LEAST_TENSOR: usize = 8 + 4 + 8 + 4 + 8;
+
+/// Key length, type, one byte.
+const LEAST_KEY_VALUE: usize = 8 + 4 + 1;
+
 /// Reads the header of the GGUF file whose whole content is `bytes`; `file` is for messages.
 ///
 /// Allocates in proportion to the header, never by what the header claims.
@@ -38,28 +45,27 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
     let mut cur = Cursor::new(file, bytes);
     cur.take(MAGIC.len(), "magic")?;
     let version = read_version(&mut cur)?;
-    // Smallest tensor: name length, dimension count, one dimension, type, offset.
-    let tensor_count = cur.count(8 + 4 + 8 + 4 + 8, "tensor count")?;
-    // Smallest key-value: key length, type, one byte.
-    let key_count = cur.count(8 + 4 + 1, "key-value count")?;
+    let tensor_count = cur.count(LEAST_TENSOR, "tensor count")?;
+    let key_count = cur.count(LEAST_KEY_VALUE, "key-value count")?;
     let metadata = read_metadata(&mut cur, key_count)?;
     let alignment = read_alignment(&cur, &metadata)?;
 
-    let mut tensors = Vec::new();
-    let mut places = Vec::new();
+    // The counts are bounded by what is left of the file, so this is in proportion to it.
+    let mut tensors = Vec::with_capacity(tensor_count.min(cur.left() / LEAST_TENSOR));
+    let mut places = Vec::with_capacity(tensors.capacity());
     for i in 0..tensor_count {
         let start = cur.at;
         let (tensor, offset_at) = read_tensor(&mut cur, i)?;
         if !tensor.offset.is_multiple_of(alignment) {
             let what = format!("{} is not a multiple of the alignment {alignment}", tensor.offset);
-            return Err(cur.error(field_of(i, &tensor.name, "offset"), offset_at, what));
+            return Err(cur.error(Field(i, &tensor.name, "offset"), offset_at, what));
         }
         tensors.push(tensor);
         places.push((start, offset_at));
     }
     if let Err((first, second)) = NameIndex::new(tensors.len(), |i| &tensors[i].name) {
         let what = format!("tensor {first} has the same name");
-        return Err(cur.error(field_of(second, &tensors[second].name, "name"), places[second].0, what));
+        return Err(cur.error(Field(second, &tensors[second].name, "name"), places[second].0, what));
     }
     let data_start = match cur.at.checked_next_multiple_of(alignment) {
         Some(start) if start <= bytes.len() => start,
@@ -89,19 +95,19 @@ fn read_version(cur: &mut Cursor<'_>) -> Result<u32, Error> {
 }
 
 fn read_metadata(cur: &mut Cursor<'_>, count: usize) -> Result<Metadata, Error> {
-    let mut entries = Vec::new();
-    let mut starts = Vec::new();
+    let mut entries = Vec::with_capacity(count);
+    let mut starts = Vec::with_capacity(count);
     for i in 0..count {
         starts.push(cur.at);
         let key = cur.str(format_args!("key {i}"))?;
-        let name = format_args!("key {i} ({key:?})");
+        let name = format_args!("key {i} ({})", Quoted(key));
         let kind_at = cur.at;
         let kind = cur.u32(format_args!("{name}: type"))?;
         let value = read_value(cur, kind, kind_at, &name)?;
         entries.push((key.to_owned(), value));
     }
     Metadata::new(cur.file, entries).map_err(|(second, key)| {
-        cur.error(format_args!("key {second} ({key:?})"), starts[second], "the key is there twice")
+        cur.error(format_args!("key {second} ({})", Quoted(&key)), starts[second], "the key is there twice")
     })
 }
 
@@ -208,14 +214,19 @@ fn read_alignment(cur: &Cursor<'_>, metadata: &Metadata) -> Result<usize, Error>
     Ok(alignment)
 }
 
-fn field_of(i: usize, name: &str, field: &str) -> String {
-    format!("tensor {i} ({name:?}): {field}")
+/// `tensor 3 ("blk.0.attn_q.weight"): offset`, put together only when it is shown.
+struct Field<'a>(usize, &'a str, &'static str);
+
+impl Display for Field<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "tensor {} ({}): {}", self.0, Quoted(self.1), self.2)
+    }
 }
 
 /// One row of the tensor table, and where its offset field lies. Here `offset` still counts from the data's start.
 fn read_tensor(cur: &mut Cursor<'_>, i: usize) -> Result<(TensorInfo, usize), Error> {
     let name = cur.str(format_args!("tensor {i}: name"))?;
-    let field = |field| field_of(i, name, field);
+    let field = |field| Field(i, name, field);
     let at = cur.at;
     let dims = cur.u32(field("dimension count"))? as usize;
     if dims == 0 || dims > MAX_DIMS {
@@ -265,13 +276,13 @@ fn place_tensors(
                 "data{size} at byte {} ends beyond the file of {file_size} bytes; it is truncated or damaged",
                 data_start.saturating_add(offset)
             );
-            return Err(cur.error(field_of(i, name, "offset"), offsets_at[i], what));
+            return Err(cur.error(Field(i, name, "offset"), offsets_at[i], what));
         }
         let known = if size == usize::MAX { limit - offset } else { size };
         if known > limit - offset || (next.is_some() && known == 0) {
             let other = next.map_or("", |j| &tensors[j].name);
-            let what = format!("the data overlaps that of {other:?}");
-            return Err(cur.error(field_of(i, name, "offset"), offsets_at[i], what));
+            let what = format!("the data overlaps that of {}", Quoted(other));
+            return Err(cur.error(Field(i, name, "offset"), offsets_at[i], what));
         }
         tensors[i].size = known;
         tensors[i].offset += data_start;

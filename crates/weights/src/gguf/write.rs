@@ -1,6 +1,7 @@
 //! Writing GGUF version 3.
 
 use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, kind};
+use crate::error::Quoted;
 use crate::metadata::{Array, Value};
 use crate::output::{Output, Slot};
 use crate::{Dtype, Error};
@@ -71,7 +72,8 @@ impl Writer {
     /// When the name is taken, the shape has not 1 to 4 dimensions of at least 1, rows are not whole blocks,
     /// or GGUF has no such type.
     pub fn tensor(&mut self, name: &str, shape: &[usize], dtype: Dtype) -> Result<(), Error> {
-        let refuse = |what: String| Err(Error::write(Path::new("GGUF"), format!("tensor {name:?}: {what}")));
+        let refuse =
+            |what: String| Err(Error::write(Path::new("GGUF"), format!("tensor {}: {what}", Quoted(name))));
         if !self.names.insert(name.to_owned()) {
             return refuse("declared twice".into());
         }

@@ -1,6 +1,7 @@
 //! Reading the header of a safetensors file.
 
 use super::MAX_HEADER;
+use crate::error::Quoted;
 use crate::index::NameIndex;
 use crate::json::Unique;
 use crate::tensor::TensorInfo;
@@ -92,7 +93,7 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
     let mut tensors = Vec::with_capacity(entries.tensors.len());
     for (name, raw) in entries.tensors {
         // The header has no offset per field; that of its start is the nearest.
-        let field = |field: &str| format!("tensor {name:?}: {field}");
+        let field = |field: &str| format!("tensor {}: {field}", Quoted(&name));
         let Some(dtype) = Dtype::from_safetensors(&raw.dtype) else {
             return Err(wrong(&field("dtype"), 8, format!("{:?} is not known", raw.dtype)));
         };
@@ -118,7 +119,7 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
         tensors.push(TensorInfo { name, shape: raw.shape, dtype, offset, size: end - start });
     }
     if let Err((_, second)) = NameIndex::new(tensors.len(), |i| &tensors[i].name) {
-        let field = format!("tensor {:?}", tensors[second].name);
+        let field = format!("tensor {}", Quoted(&tensors[second].name));
         return Err(wrong(&field, 8, "the name is there twice".into()));
     }
     check_no_gaps(&tensors, data_start, bytes.len()).map_err(|(field, at, what)| wrong(&field, at, what))?;
@@ -138,7 +139,7 @@ fn check_no_gaps(
         if tensor.offset != at {
             let relation = if tensor.offset < at { "overlaps" } else { "leaves a gap after" };
             let what = format!("starts at byte {} and {relation} the data that ends at {at}", tensor.offset);
-            return Err((format!("tensor {:?}: data_offsets", tensor.name), tensor.offset, what));
+            return Err((format!("tensor {}: data_offsets", Quoted(&tensor.name)), tensor.offset, what));
         }
         at += tensor.size;
     }

@@ -1,5 +1,6 @@
 //! Writing safetensors files.
 
+use crate::error::Quoted;
 use crate::output::{Output, Slot};
 use crate::{Dtype, Error};
 use serde_json::{Map, Value, json};
@@ -34,8 +35,9 @@ impl Writer {
     /// # Errors
     /// When the name is taken or `__metadata__`, the size overflows, or safetensors has no such type.
     pub fn tensor(&mut self, name: &str, shape: &[usize], dtype: Dtype) -> Result<(), Error> {
-        let refuse =
-            |what: String| Err(Error::write(Path::new("safetensors"), format!("tensor {name:?}: {what}")));
+        let refuse = |what: String| {
+            Err(Error::write(Path::new("safetensors"), format!("tensor {}: {what}", Quoted(name))))
+        };
         if name == "__metadata__" || !self.names.insert(name.to_owned()) {
             return refuse("the name is taken".into());
         }
