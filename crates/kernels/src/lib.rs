@@ -7,6 +7,7 @@ pub mod attention;
 pub mod cpu;
 pub mod format;
 mod isa;
+mod layout;
 pub mod limits;
 mod matmul;
 mod matrix;

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
+use crate::isa::buffer::Buffer;
+use crate::layout::{Layout, PANEL};
 use crate::{Format, Kernels};
 
 /// `rows x cols` weights in some format, packed for the CPU without loss.
 pub struct Matrix {
-    format: Format,
-    rows: usize,
-    cols: usize,
-    data: Vec<u8>,
+    layout: Layout,
+    data: Buffer,
 }
 
 /// Bytes that are not a matrix of the format and shape stated.
@@ -52,35 +52,43 @@ pub enum PackError {
 impl Matrix {
     /// Rows: outputs of a product.
     pub fn rows(&self) -> usize {
-        self.rows
+        self.layout.rows
     }
 
     /// Columns: inputs of a product.
     pub fn cols(&self) -> usize {
-        self.cols
+        self.layout.cols
     }
 
     /// The format the weights came in.
     pub fn format(&self) -> Format {
-        self.format
+        self.layout.format
     }
 
     /// Heap bytes held.
     pub fn bytes(&self) -> usize {
         self.data.len()
     }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.data
+    }
 }
 
 impl fmt::Debug for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Matrix({} {} x {})", self.format, self.rows, self.cols)
+        write!(f, "Matrix({} {} x {})", self.format(), self.rows(), self.cols())
     }
 }
 
 impl Kernels {
-    /// The bytes that [`Kernels::pack`] will hold for such a matrix.
+    /// The bytes that [`Kernels::pack`] will hold for such a matrix; 0 for one that it would refuse.
     pub fn packed_bytes(&self, format: Format, rows: usize, cols: usize) -> usize {
-        format.row_bytes(cols).unwrap_or(0).saturating_mul(rows)
+        Layout::new(format, rows, cols).map_or(0, |layout| layout.bytes())
     }
 
     /// Packs weights in the file's layout, row-major.
@@ -91,14 +99,17 @@ impl Kernels {
         if !cols.is_multiple_of(format.block_len()) {
             return Err(PackError::RaggedRow { format, cols });
         }
-        let expected = format
-            .row_bytes(cols)
-            .and_then(|bytes| bytes.checked_mul(rows))
-            .ok_or(PackError::TooLarge { format, rows, cols })?;
+        let layout = Layout::new(format, rows, cols).ok_or(PackError::TooLarge { format, rows, cols })?;
+        let expected = format.row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows));
+        let expected = expected.ok_or(PackError::TooLarge { format, rows, cols })?;
         if data.len() != expected {
             return Err(PackError::Length { format, rows, cols, expected, found: data.len() });
         }
-        Ok(Matrix { format, rows, cols, data: data.to_vec() })
+        let mut packed = Buffer::zeroed(layout.bytes());
+        self.pool().run_slices(&mut packed, layout.panel_bytes(), |panel, out| {
+            layout.pack_panel(data, panel, out);
+        });
+        Ok(Matrix { layout, data: packed })
     }
 
     /// The values of one row, exactly as the format defines them.
@@ -106,9 +117,10 @@ impl Kernels {
     /// # Panics
     /// If there is no such row or `out` is not `cols` long.
     pub fn decode_row(&self, matrix: &Matrix, row: usize, out: &mut [f32]) {
-        assert_eq!(out.len(), matrix.cols, "places for a row of {matrix:?}");
-        assert!(row < matrix.rows, "row {row} of {matrix:?}");
-        let bytes = matrix.data.len() / matrix.rows;
-        matrix.format.decode(&matrix.data[row * bytes..][..bytes], out);
+        let layout = matrix.layout();
+        assert_eq!(out.len(), layout.cols, "places for a row of {matrix:?}");
+        assert!(row < layout.rows, "row {row} of {matrix:?}");
+        let bytes = layout.panel_bytes();
+        layout.decode_row(&matrix.data[row / PANEL * bytes..][..bytes], row % PANEL, out);
     }
 }

@@ -7,6 +7,8 @@
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
 pub(crate) mod attention;
+pub(crate) mod buffer;
 mod lanes;
 pub(crate) mod level;
 pub(crate) mod ops;
+pub(crate) mod product;

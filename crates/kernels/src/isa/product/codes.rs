@@ -1,0 +1,214 @@
+//! From packed codes to byte vectors, for every width; and the scales beside them.
+
+use super::rows16::Rows16;
+use crate::Format;
+use crate::layout::{Scheme, SubScales};
+
+/// A quantised format at compile time.
+pub(crate) trait Codes {
+    /// What the format is made of.
+    const SCHEME: Scheme;
+}
+
+macro_rules! formats {
+    ($($name:ident)*) => {
+        $(
+            #[allow(non_camel_case_types)]
+            pub(crate) struct $name;
+            impl Codes for $name {
+                const SCHEME: Scheme = match Scheme::of(Format::$name) {
+                    Some(scheme) => scheme,
+                    None => panic!("a quantised format"),
+                };
+            }
+        )*
+    };
+}
+
+formats!(Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS MXFP4);
+
+/// Evaluates an expression with `$codes` naming the type of a quantised format.
+macro_rules! by_format {
+    ($format:expr, $codes:ident => $body:expr) => {{
+        macro_rules! arm {
+            ($name:ident) => {{
+                type $codes = $crate::isa::product::codes::$name;
+                $body
+            }};
+        }
+        match $format {
+            Format::Q8_0 => arm!(Q8_0),
+            Format::Q4_0 => arm!(Q4_0),
+            Format::Q4_1 => arm!(Q4_1),
+            Format::Q5_0 => arm!(Q5_0),
+            Format::Q5_1 => arm!(Q5_1),
+            Format::Q2_K => arm!(Q2_K),
+            Format::Q3_K => arm!(Q3_K),
+            Format::Q4_K => arm!(Q4_K),
+            Format::Q5_K => arm!(Q5_K),
+            Format::Q6_K => arm!(Q6_K),
+            Format::IQ4_NL => arm!(IQ4_NL),
+            Format::IQ4_XS => arm!(IQ4_XS),
+            Format::MXFP4 => arm!(MXFP4),
+            Format::F32 | Format::F16 | Format::BF16 => unreachable!("float formats have no codes"),
+        }
+    }};
+}
+pub(crate) use by_format;
+
+/// The same, with one format for all formats that differ in their codes alone.
+macro_rules! by_kind {
+    ($format:expr, $codes:ident => $body:expr) => {{
+        macro_rules! arm {
+            ($name:ident) => {{
+                type $codes = $crate::isa::product::codes::$name;
+                $body
+            }};
+        }
+        match $format {
+            Format::Q8_0 | Format::IQ4_NL => arm!(Q8_0),
+            Format::MXFP4 => arm!(MXFP4),
+            Format::Q4_0 | Format::Q5_0 => arm!(Q4_0),
+            Format::Q4_1 | Format::Q5_1 => arm!(Q4_1),
+            Format::Q2_K => arm!(Q2_K),
+            Format::Q3_K | Format::Q6_K => arm!(Q6_K),
+            Format::Q4_K | Format::Q5_K => arm!(Q4_K),
+            Format::IQ4_XS => arm!(IQ4_XS),
+            Format::F32 | Format::F16 | Format::BF16 => unreachable!("float formats have no codes"),
+        }
+    }};
+}
+pub(crate) use by_kind;
+
+/// Calls `each(g, codes)` for the eight groups of the packed unit at `unit`, in order; codes as stored.
+///
+/// # Safety
+/// As [`Rows16`], and a unit is there.
+#[inline(always)]
+unsafe fn stored<C: Codes, V: Rows16>(unit: *const u8, mut each: impl FnMut(usize, V::Bytes)) {
+    macro_rules! eight {
+        ($g:ident => $codes:expr) => {
+            eight!(@ $g => $codes; 0 1 2 3 4 5 6 7)
+        };
+        (@ $g:ident => $codes:expr; $($i:literal)*) => {{
+            $({
+                const $g: u32 = $i;
+                let codes = $codes;
+                each($i, codes);
+            })*
+        }};
+    }
+    // SAFETY: offsets stay within the unit's 64 * bits bytes.
+    unsafe {
+        let at = |vector: u32| V::bytes(unit.add(64 * vector as usize));
+        match C::SCHEME.bits {
+            8 => eight!(G => at(G)),
+            4 => eight!(G => V::bits::<{ 4 * (G % 2) }>(at(G / 2), 15)),
+            2 => eight!(G => V::bits::<{ 2 * (G % 4) }>(at(G / 4), 3)),
+            3 => {
+                let top = at(2);
+                eight!(G => V::join::<2>(V::bits::<{ 2 * (G % 4) }>(at(G / 4), 3), V::bits::<G>(top, 1)));
+            }
+            5 => {
+                let top = at(4);
+                eight!(G => V::join::<4>(V::bits::<{ 4 * (G % 2) }>(at(G / 2), 15), V::bits::<G>(top, 1)));
+            }
+            6 => {
+                let tops = [at(4), at(5)];
+                eight!(G => V::join::<4>(
+                    V::bits::<{ 4 * (G % 2) }>(at(G / 2), 15),
+                    V::bits::<{ 2 * (G % 4) }>(tops[(G / 4) as usize], 3),
+                ));
+            }
+            _ => unreachable!("a width that no format has"),
+        }
+    }
+}
+
+/// The groups of a unit, ready for [`dot`].
+///
+/// # Safety
+/// As [`Rows16`], and a unit is there.
+#[inline(always)]
+pub(super) unsafe fn ready<C: Codes, V: Rows16>(unit: *const u8, mut each: impl FnMut(usize, V::Bytes)) {
+    let table = C::SCHEME.table.map(|table| table.map(|value| (i32::from(value) + V::WIDE_BIAS) as i8));
+    // SAFETY: the caller's promise.
+    unsafe {
+        stored::<C, V>(unit, |g, codes| match &table {
+            Some(table) => each(g, V::look_up(table, codes)),
+            None if C::SCHEME.bits == 8 => each(g, V::wide(codes)),
+            None => each(g, codes),
+        });
+    }
+}
+
+/// `sum` plus the dot products of ready codes with four activations.
+///
+/// # Safety
+/// As [`Rows16`].
+#[inline(always)]
+pub(super) unsafe fn dot<C: Codes, V: Rows16>(sum: V::Ints, codes: V::Bytes, x: *const i8) -> V::Ints {
+    // SAFETY: the caller's promise.
+    unsafe { if C::SCHEME.wide() { V::dot_wide(sum, codes, x) } else { V::dot(sum, codes, x) } }
+}
+
+/// What [`dot`] has added to every code, so that as many times the sum of activations must be taken off.
+pub(super) const fn bias<C: Codes, V: Rows16>() -> i32 {
+    if C::SCHEME.wide() { V::WIDE_BIAS } else { C::SCHEME.bias }
+}
+
+/// `d` of the 16 rows.
+///
+/// # Safety
+/// As [`Rows16`], and the scales of a block are at `side`.
+#[inline(always)]
+pub(super) unsafe fn block_scale<C: Codes, V: Rows16>(side: *const u8) -> V::Floats {
+    // SAFETY: the caller's promise.
+    unsafe { if C::SCHEME.power { V::powers(side) } else { V::halves(side) } }
+}
+
+/// `m` or `dmin` of the 16 rows.
+///
+/// # Safety
+/// As [`block_scale`], and the format has offsets.
+#[inline(always)]
+pub(super) unsafe fn block_offset<C: Codes, V: Rows16>(side: *const u8) -> V::Floats {
+    // SAFETY: the caller's promise.
+    unsafe { V::halves(side.add(C::SCHEME.offset_at())) }
+}
+
+/// Scale of sub-block `j` of the 16 rows.
+///
+/// # Safety
+/// As [`block_scale`], and the format has sub-scales.
+#[inline(always)]
+pub(super) unsafe fn sub_scale<C: Codes, V: Rows16>(side: *const u8, j: usize) -> V::Ints {
+    let scheme = C::SCHEME;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let scales = side.add(scheme.scales_at());
+        match scheme.scales {
+            SubScales::Unsigned => V::unsigned(scales.add(16 * j)),
+            SubScales::Signed => V::signed(scales.add(16 * j)),
+            SubScales::Nibbles if j.is_multiple_of(2) => V::field::<0>(V::unsigned(scales.add(8 * j)), 15),
+            SubScales::Nibbles => V::field::<4>(V::unsigned(scales.add(8 * (j - 1))), 15),
+            SubScales::None => unreachable!("no sub-scales"),
+        }
+    }
+}
+
+/// Minimums of sub-blocks `2 pair` and `2 pair + 1` of the 16 rows, as pairs of i16.
+///
+/// # Safety
+/// As [`block_scale`], and the format has minimums.
+#[inline(always)]
+pub(super) unsafe fn min_pair<C: Codes, V: Rows16>(side: *const u8, pair: usize) -> V::Ints {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mins = side.add(C::SCHEME.mins_at());
+        match C::SCHEME.scales {
+            SubScales::Nibbles => V::nibble_pairs(V::unsigned(mins.add(16 * pair))),
+            _ => V::unsigned_pairs(mins.add(32 * pair)),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Products of quantised weights by dot instructions.
+//!
+//! A few activation rows take the *stream*: codes go from memory through registers into dots. More of them take
+//! *slabs*: per 256 columns the codes are unpacked once, into memory that stays in the first-level cache, and all
+//! activation rows pass over them.
+
+use super::codes::{Codes, bias, ready};
+use super::quantise::{Side32, Side256};
+use super::rows16::Rows16;
+use super::step::{Rows, Step};
+use super::{Inputs, Output, Panel};
+
+/// Bytes that are asked for ahead of the ones in use.
+const AHEAD: usize = 2048;
+
+/// The activations that a format's products read.
+pub(super) trait Form: Step {
+    /// The rows of `tile`.
+    ///
+    /// # Safety
+    /// The inputs have this form and this tile.
+    unsafe fn tile(x: &Inputs<'_>, tile: usize) -> Rows<Self>;
+}
+
+impl Form for Side32 {
+    #[inline(always)]
+    unsafe fn tile(x: &Inputs<'_>, tile: usize) -> Rows<Side32> {
+        let stride = x.tiling.tile_rows();
+        // SAFETY: the caller's promise.
+        unsafe {
+            Rows {
+                lines: x.lines32.as_ptr().add(tile * x.tiling.tile_lines()),
+                sides: x.sides32.as_ptr().add(tile * (x.tiling.cols / 32) * stride),
+                stride,
+            }
+        }
+    }
+}
+
+impl Form for Side256 {
+    #[inline(always)]
+    unsafe fn tile(x: &Inputs<'_>, tile: usize) -> Rows<Side256> {
+        let stride = x.tiling.tile_rows();
+        // SAFETY: the caller's promise.
+        unsafe {
+            Rows {
+                lines: x.lines256.as_ptr().add(tile * x.tiling.tile_lines()),
+                sides: x.sides256.as_ptr().add(tile * (x.tiling.cols / 256) * stride),
+                stride,
+            }
+        }
+    }
+}
+
+/// All rows of the one tile times one panel, a few at a time.
+///
+/// # Safety
+/// As [`Rows16`]; the panel, the inputs and the output have one shape.
+#[inline(always)]
+pub(super) unsafe fn stream<C: Codes, V: Rows16>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if C::SCHEME.block == 32 {
+            stream_form::<C, V, Side32>(panel, x, out);
+        } else {
+            stream_form::<C, V, Side256>(panel, x, out);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn stream_form<C: Codes, V: Rows16, S: Form>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
+    let mut t = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let rows = S::tile(x, 0);
+        while t < x.tiling.n {
+            t += if V::STREAM >= 4 && x.tiling.n - t >= 4 {
+                stream_rows::<C, V, S, 4>(panel, &rows.from(t), t, out)
+            } else {
+                stream_rows::<C, V, S, 1>(panel, &rows.from(t), t, out)
+            };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn stream_rows<C: Codes, V: Rows16, S: Step, const T: usize>(
+    panel: &Panel<'_>,
+    rows: &Rows<S>,
+    t: usize,
+    out: &Output<'_>,
+) -> usize {
+    let scheme = C::SCHEME;
+    let block_bytes = scheme.block / 32 * scheme.unit_bytes();
+    // SAFETY: the caller's promise; a prefetch may point anywhere.
+    unsafe {
+        let mut y = [V::splat_float(0.0); T];
+        let (mut codes, mut side) = (panel.codes, panel.side);
+        for block in 0..panel.cols / scheme.block {
+            for line in 0..block_bytes / 64 {
+                V::prefetch(codes.wrapping_add(AHEAD + 64 * line));
+            }
+            for line in 0..scheme.side_bytes().div_ceil(64) {
+                V::prefetch(side.wrapping_add(AHEAD + 64 * line));
+            }
+            S::step::<C, V, T, false>(&mut y, codes, side, rows, block, bias::<C, V>());
+            codes = codes.add(block_bytes);
+            side = side.add(scheme.side_bytes());
+        }
+        for (i, y) in y.into_iter().enumerate() {
+            let mut values = [0.0; 16];
+            V::store(y, values.as_mut_ptr());
+            out.put(t + i, panel.first_row, values);
+        }
+    }
+    T
+}
+
+/// Unpacks units at `from` to eight vectors of ready codes each. Returns what the dots then add to every code.
+///
+/// # Safety
+/// As [`Rows16`]; `units` units are at `from` and 512 times as many bytes at `to`.
+#[inline(always)]
+pub(super) unsafe fn unpack<C: Codes, V: Rows16>(from: *const u8, units: usize, to: *mut u8) -> i32 {
+    // SAFETY: the caller's promise.
+    unsafe {
+        for unit in 0..units {
+            let to = to.add(512 * unit);
+            ready::<C, V>(from.add(unit * C::SCHEME.unit_bytes()), |g, codes| {
+                V::store_bytes(codes, to.add(64 * g))
+            });
+        }
+    }
+    bias::<C, V>()
+}
+
+/// Unpacked columns of a panel.
+#[derive(Clone, Copy)]
+pub(super) struct Plain {
+    /// Vectors of ready codes, eight per 32 columns.
+    pub(super) codes: *const u8,
+    /// What dots add to every code.
+    pub(super) bias: i32,
+    /// The first column and how many: whole blocks.
+    pub(super) first: usize,
+    pub(super) cols: usize,
+}
+
+/// The rows of tile `tile` times unpacked columns, added to `slab`. `C` stands for every format of its kind.
+///
+/// # Safety
+/// As [`Rows16`]; the panel, the inputs and the slab have one shape.
+#[inline(always)]
+pub(super) unsafe fn slab<C: Codes, V: Rows16>(
+    panel: &Panel<'_>,
+    plain: &Plain,
+    x: &Inputs<'_>,
+    tile: usize,
+    slab: &mut [[f32; 16]],
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if C::SCHEME.block == 32 {
+            slab_form::<C, V, Side32>(panel, plain, &Side32::tile(x, tile), slab);
+        } else {
+            slab_form::<C, V, Side256>(panel, plain, &Side256::tile(x, tile), slab);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn slab_form<C: Codes, V: Rows16, S: Step>(
+    panel: &Panel<'_>,
+    plain: &Plain,
+    rows: &Rows<S>,
+    slab: &mut [[f32; 16]],
+) {
+    let mut t = 0;
+    // SAFETY: the caller's promise.
+    unsafe {
+        while t < slab.len() {
+            let (left, rows, slab) = (slab.len() - t, rows.from(t), &mut slab[t..]);
+            t += if V::TILE == 8 && left >= 8 {
+                piece::<C, V, S, 8>(panel, plain, &rows, slab)
+            } else if V::TILE == 8 && left >= 3 {
+                piece::<C, V, S, 3>(panel, plain, &rows, slab)
+            } else if V::TILE == 2 && left >= 2 {
+                piece::<C, V, S, 2>(panel, plain, &rows, slab)
+            } else {
+                piece::<C, V, S, 1>(panel, plain, &rows, slab)
+            };
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
+    panel: &Panel<'_>,
+    plain: &Plain,
+    rows: &Rows<S>,
+    slab: &mut [[f32; 16]],
+) -> usize {
+    let scheme = C::SCHEME;
+    // SAFETY: the caller's promise.
+    unsafe {
+        let mut y: [V::Floats; T] = std::array::from_fn(|t| V::floats(slab[t].as_ptr()));
+        for i in 0..plain.cols / scheme.block {
+            let block = plain.first / scheme.block + i;
+            let codes = plain.codes.add(16 * scheme.block * i);
+            let side = panel.side.add(block * scheme.side_bytes());
+            S::step::<C, V, T, true>(&mut y, codes, side, rows, block, plain.bias);
+        }
+        for (y, slab) in y.into_iter().zip(slab) {
+            V::store(y, slab.as_mut_ptr());
+        }
+    }
+    T
+}
