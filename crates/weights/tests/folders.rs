@@ -10,11 +10,12 @@ use tempfile::TempDir;
 type Files<'a> = &'a [(&'a str, &'a [u8])];
 
 fn folder(files: Files<'_>) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("the test's own files and tensors");
     for (name, bytes) in files {
         let path = dir.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("inside the folder")).unwrap();
-        std::fs::write(path, bytes).unwrap();
+        std::fs::create_dir_all(path.parent().expect("inside the folder"))
+            .expect("the test's own files and tensors");
+        std::fs::write(path, bytes).expect("the test's own files and tensors");
     }
     dir
 }

@@ -45,7 +45,8 @@ fn every_dtype() -> Vec<Dtype> {
 /// The tensors a format can hold: two rows of 512 values of each type, as (name, type, data).
 fn tensors(holds: impl Fn(Dtype) -> bool) -> Vec<(String, Dtype, Vec<u8>)> {
     let make = |(i, dtype): (usize, Dtype)| {
-        let size = dtype.size(&[2, 512]).unwrap().expect("the size is known");
+        let size =
+            dtype.size(&[2, 512]).expect("the test's own files and tensors").expect("the size is known");
         (format!("t.{dtype}"), dtype, noise(size, i as u32))
     };
     every_dtype().into_iter().filter(|&dtype| holds(dtype)).enumerate().map(make).collect()
@@ -60,7 +61,12 @@ fn check_read_back(path: &Path, wrote: &[(String, Dtype, Vec<u8>)]) -> Checkpoin
         if let Dtype::Block(format) = dtype {
             let mut values = vec![0.0; 1024];
             format.decode(data, &mut values);
-            let same = tensor.to_f32().unwrap().iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits());
+            let same = tensor
+                .to_f32()
+                .expect("the test's own files and tensors")
+                .iter()
+                .zip(&values)
+                .all(|(a, b)| a.to_bits() == b.to_bits());
             assert!(same, "{name}");
         }
     }

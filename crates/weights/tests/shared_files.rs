@@ -13,7 +13,10 @@ fn shared(part: &str) -> Option<PathBuf> {
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .expect("the test's own files and tensors")
+        .map(|e| e.expect("the test's own files and tensors").path())
+        .collect();
     paths.sort();
     paths
 }
@@ -25,13 +28,15 @@ fn read_all(path: &Path) -> Checkpoint {
         let found = checkpoint.tensor(tensor.name).expect("a listed tensor is found by name");
         assert_eq!(found.place(), tensor.place());
         let count = match tensor.dtype {
-            Dtype::I32 | Dtype::I64 | Dtype::U64 => tensor.to_i64s().unwrap().len(),
+            Dtype::I32 | Dtype::I64 | Dtype::U64 => {
+                tensor.to_i64s().expect("the test's own files and tensors").len()
+            }
             _ => tensor.to_f32().unwrap_or_else(|e| panic!("{e}")).len(),
         };
         assert_eq!(count, tensor.count());
         checkpoint.release(&tensor);
     }
-    checkpoint.check_length().unwrap();
+    checkpoint.check_length().expect("the test's own files and tensors");
     checkpoint
 }
 
