@@ -58,6 +58,7 @@ pub struct Kernels {
     exact: bool,
     pool: Pool,
     table: Table,
+    attention: attention::ScratchPool,
 }
 
 impl Kernels {
@@ -72,7 +73,8 @@ impl Kernels {
             return Err(IsaUnavailable { wanted: isa, best });
         }
         let table = Table::new(isa, options.exact);
-        Ok(Kernels { isa, exact: options.exact, pool: Pool::new(options.threads), table })
+        let (pool, attention) = (Pool::new(options.threads), Default::default());
+        Ok(Kernels { isa, exact: options.exact, pool, table, attention })
     }
 
     /// The instruction-set level in use.

@@ -1,7 +1,8 @@
 //! Cutting a batch into tiles and handing them to threads.
 
-use super::tile::{MAX_ROWS, PARTITION, Partial, Scratch, Tile, run};
+use super::tile::{MAX_ROWS, PARTITION, Partial, Tile, run};
 use super::{AttentionSpec, KvStore, Span};
+use super::{Scratch, ScratchPool};
 use crate::Kernels;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
@@ -25,7 +26,6 @@ struct Call<'a> {
     spec: &'a AttentionSpec<'a>,
     store: &'a KvStore,
     q: &'a [f32],
-    scratch: Mutex<Vec<Scratch>>,
 }
 
 impl Kernels {
@@ -51,19 +51,18 @@ impl Kernels {
         assert!(spec.window != Some(0), "a row sees at least itself");
         assert!(spec.sinks.is_none_or(|sinks| sinks.len() == spec.heads), "one sink per head");
         let work = cut(spec, store, spans, out);
-        let call = Call { kernels: self, spec, store, q, scratch: Mutex::default() };
+        let call = Call { kernels: self, spec, store, q };
         let keys: usize = work.iter().map(|w| w.tile.rows * w.tile.seen_by_any(0..w.tile.rows).len()).sum();
         let threads = self.pool().threads();
         if threads == 1 || keys * (shape.key_dim + shape.value_dim) < SMALL {
-            let mut scratch = call.borrow();
-            work.into_iter().for_each(|work| call.whole(work, &mut scratch));
+            self.attention.with(|scratch| work.into_iter().for_each(|work| call.whole(work, scratch)));
         } else if work.len() >= 4 * threads || work.iter().all(|w| w.tile.partitions().len() == 1) {
             let (count, queue) = (work.len(), Mutex::new(work.into_iter()));
             self.pool().run(count, &|_| {
-                let Some(work) = lock(&queue).next() else { return };
-                let mut scratch = call.borrow();
-                call.whole(work, &mut scratch);
-                lock(&call.scratch).push(scratch);
+                let next = lock(&queue).next();
+                if let Some(work) = next {
+                    self.attention.with(|scratch| call.whole(work, scratch));
+                }
             });
         } else {
             call.by_partition(work);
@@ -71,14 +70,20 @@ impl Kernels {
     }
 }
 
-impl Call<'_> {
-    fn borrow(&self) -> Scratch {
-        lock(&self.scratch).pop().unwrap_or_else(|| Scratch::for_store(self.store))
+impl ScratchPool {
+    /// Calls `work` with a thread's working memory.
+    fn with(&self, work: impl FnOnce(&mut Scratch)) {
+        let idle = lock(&self.idle).pop();
+        let mut scratch = idle.unwrap_or_default();
+        work(&mut scratch);
+        lock(&self.idle).push(scratch);
     }
+}
 
+impl Call<'_> {
     fn load(&self, work: &Work<'_, '_>, scratch: &mut Scratch) {
         let (shape, heads) = (self.store.shape(), work.tile.heads);
-        scratch.load_queries(work.tile.rows, shape.key_stride(), self.spec.scale, |r| {
+        scratch.load_queries(&shape, work.tile.rows, self.spec.scale, |r| {
             let at = (work.row + r / heads) * self.spec.heads + work.head + r % heads;
             &self.q[at * shape.key_dim..][..shape.key_dim]
         });
@@ -102,11 +107,11 @@ impl Call<'_> {
         let partials: Vec<Mutex<Partial>> = pieces.iter().map(|_| Mutex::default()).collect();
         self.kernels.pool().run(pieces.len(), &|i| {
             let (work, part) = (&work[pieces[i].0], pieces[i].1);
-            let mut scratch = self.borrow();
-            self.load(work, &mut scratch);
-            run(self.kernels.level(), &work.tile, part..part + 1, &mut scratch);
-            *lock(&partials[i]) = scratch.total.clone();
-            lock(&self.scratch).push(scratch);
+            self.kernels.attention.with(|scratch| {
+                self.load(work, scratch);
+                run(self.kernels.level(), &work.tile, part..part + 1, scratch);
+                *lock(&partials[i]) = scratch.total.first(work.tile.rows, self.store.shape().value_stride());
+            });
         });
         let stride = self.store.shape().value_stride();
         let mut partials = partials.into_iter();

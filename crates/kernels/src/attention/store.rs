@@ -145,8 +145,8 @@ impl KvStore {
 
     /// Copies the values of the tokens `tokens` of one head and page to `to`, zeros in place of the others.
     pub(crate) fn copy_values(&self, values: &[u8], tokens: Range<usize>, to: &mut [u32]) {
-        let to: &mut [u8] = bytemuck::cast_slice_mut(to);
         let row = self.shape.value_stride() * self.shape.format.size();
+        let to: &mut [u8] = &mut bytemuck::cast_slice_mut(to)[..PAGE * row];
         if self.shape.format == KvFormat::Bf16 {
             // Tokens come in pairs: whole ones are copied, a half one is masked.
             let pairs = tokens.start / 2 * 2 * row..tokens.end.div_ceil(2) * 2 * row;

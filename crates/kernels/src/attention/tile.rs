@@ -1,13 +1,20 @@
 //! One piece of attention: some rows of one sequence, the query heads of one key/value head.
 
-use super::store::{KvStore, PAGE};
+use super::store::{KvShape, KvStore, PAGE};
 use crate::isa::attention::partition;
 use crate::isa::level::Level;
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// Keys per partition. A row's softmax is computed for each partition on its own and the partial results are
 /// combined in order; borders are absolute positions, so that results do not depend on who computes which.
 pub(crate) const PARTITION: usize = 512;
+
+/// Scores from one row to the next: more than a partition, so that rows do not fall on the same cache sets.
+pub(crate) const ROW: usize = PARTITION + 32;
+
+/// Words of a query that lie together in [`Scratch::packed`].
+pub(crate) const QUERY_BLOCK: usize = 16;
 
 /// Rows of one tile at most: their scores for a partition stay in the second-level cache.
 pub(crate) const MAX_ROWS: usize = 48;
@@ -55,16 +62,18 @@ impl Tile<'_> {
     }
 }
 
-/// A thread's working memory.
+/// A thread's working memory; [`Kernels`](crate::Kernels) keeps it from call to call.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// Scaled queries, `rows x key_stride` (rounded up to whole vectors).
+    /// Scaled queries, `rows x query_stride`.
     pub(crate) q: Vec<f32>,
-    /// The same as pairs of bf16, where scores are bf16 dot products.
-    pub(crate) q_pairs: Vec<u32>,
-    /// Scores, then weights, `rows x PARTITION`.
+    /// Numbers from one query to the next in `q`.
+    pub(crate) query_stride: usize,
+    /// The same as the register tiles take them, f32 or pairs of bf16.
+    pub(crate) packed: Vec<u32>,
+    /// Scores, then weights, `rows x ROW`.
     pub(crate) scores: Vec<f32>,
-    /// Weights as pairs of bf16, `rows x PARTITION / 2`.
+    /// Weights as pairs of bf16, `rows x ROW / 2`.
     pub(crate) weights: Vec<u32>,
     /// One head of a page, widened to f32.
     pub(crate) wide: Vec<f32>,
@@ -77,37 +86,49 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
-    /// Makes room for tiles of up to [`MAX_ROWS`] rows over `store`.
-    pub(crate) fn for_store(store: &KvStore) -> Scratch {
-        let shape = store.shape();
+    /// Makes room for [`MAX_ROWS`] rows over pages of `shape`.
+    fn fit(&mut self, shape: &KvShape) {
         let (keys, values) = (shape.key_stride(), shape.value_stride());
-        let q = (MAX_ROWS * keys).next_multiple_of(32);
-        Scratch {
-            q: vec![0.0; q],
-            q_pairs: vec![0; q / 2],
-            scores: vec![0.0; MAX_ROWS * PARTITION],
-            weights: vec![0; MAX_ROWS * PARTITION / 2],
-            wide: vec![0.0; PAGE * keys.max(values)],
-            ragged: vec![0; values * PAGE * shape.format.size() / 4],
-            part: Partial::new(MAX_ROWS, values),
-            total: Partial::new(MAX_ROWS, values),
+        self.query_stride = keys.next_multiple_of(2 * QUERY_BLOCK);
+        grow(&mut self.q, MAX_ROWS * self.query_stride);
+        grow(&mut self.packed, MAX_ROWS * self.query_stride);
+        grow(&mut self.scores, MAX_ROWS * ROW);
+        grow(&mut self.weights, MAX_ROWS * ROW / 2);
+        grow(&mut self.wide, PAGE * keys.max(values));
+        grow(&mut self.ragged, values * PAGE);
+        for partial in [&mut self.part, &mut self.total] {
+            grow(&mut partial.max, MAX_ROWS);
+            grow(&mut partial.sum, MAX_ROWS);
+            grow(&mut partial.acc, MAX_ROWS * values);
         }
     }
 
     /// Copies the rows' queries, times `scale`: `row(r)` is the query of row `r`.
     pub(crate) fn load_queries<'q>(
         &mut self,
+        shape: &KvShape,
         rows: usize,
-        stride: usize,
         scale: f32,
         row: impl Fn(usize) -> &'q [f32],
     ) {
-        for (r, to) in self.q.chunks_exact_mut(stride).take(rows).enumerate() {
-            let from = row(r);
-            let (to, padding) = to.split_at_mut(from.len());
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = from * scale);
+        self.fit(shape);
+        for (r, to) in self.q.chunks_exact_mut(self.query_stride).take(rows).enumerate() {
+            let (to, padding) = to.split_at_mut(shape.key_dim);
+            to.iter_mut().zip(row(r)).for_each(|(to, from)| *to = from * scale);
             padding.fill(0.0);
         }
+    }
+}
+
+/// The working memory of threads between calls: as many as ever worked at once.
+#[derive(Debug, Default)]
+pub(crate) struct ScratchPool {
+    pub(super) idle: Mutex<Vec<Scratch>>,
+}
+
+fn grow<T: Clone + Default>(buffer: &mut Vec<T>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, T::default());
     }
 }
 
@@ -125,6 +146,15 @@ impl Partial {
     /// The result over no keys.
     pub(crate) fn new(rows: usize, stride: usize) -> Partial {
         Partial { max: vec![LOWEST; rows], sum: vec![0.0; rows], acc: vec![0.0; rows * stride] }
+    }
+
+    /// A copy of the first `rows` rows.
+    pub(crate) fn first(&self, rows: usize, stride: usize) -> Partial {
+        Partial {
+            max: self.max[..rows].to_vec(),
+            sum: self.sum[..rows].to_vec(),
+            acc: self.acc[..rows * stride].to_vec(),
+        }
     }
 
     /// Back to the result over no keys, for the first `rows` rows.

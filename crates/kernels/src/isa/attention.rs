@@ -21,9 +21,9 @@ levels! {
 /// # Safety
 /// As [`Lanes`](super::lanes::Lanes): callers have the instruction set.
 mod generic {
-    use super::paths::{Bf16Path, F16, F32, Path, Plain};
+    use super::paths::{Bf16Path, F16, F32, Path, Plain, query_words};
     use super::{Scratch, Tile, WIDEN};
-    use crate::attention::{KvFormat, LOWEST, PAGE, PARTITION};
+    use crate::attention::{KvFormat, LOWEST, PAGE, PARTITION, QUERY_BLOCK, ROW};
     use crate::isa::lanes::{Lanes, exp, sum, tanh};
     use std::ops::Range;
 
@@ -49,7 +49,7 @@ mod generic {
         let pages = seen.start / PAGE..seen.end.div_ceil(PAGE);
         // SAFETY: the caller has the instruction set.
         unsafe {
-            P::prepare_queries(tile.rows, tile.store.shape().key_stride(), scratch);
+            pack_queries::<L, P>(tile.rows, tile.store.shape().key_stride(), scratch);
             all_scores::<L, P>(tile, &pages, scratch);
             let columns = pages.start * PAGE - borders.start..pages.end * PAGE - borders.start;
             for row in 0..tile.rows {
@@ -57,6 +57,27 @@ mod generic {
                 softmax::<L, P>(row, &columns, seen, borders.start, tile.softcap, scratch);
             }
             all_values::<L, P>(tile, &pages, &seen, scratch);
+        }
+    }
+
+    /// Packs the queries for the register tiles: of the rows of a tile, 16 words each in turn, so that the walk
+    /// over the dims reads them in one stream.
+    #[inline(always)]
+    unsafe fn pack_queries<L: Lanes, P: Path<L>>(rows: usize, stride: usize, scratch: &mut Scratch) {
+        let words = query_words::<L, P>(stride);
+        let from_stride = scratch.query_stride;
+        let mut row = 0;
+        while row < rows {
+            let tile = step::<L>(rows - row);
+            for r in 0..tile {
+                // SAFETY: both buffers have room for MAX_ROWS rows of whole blocks.
+                unsafe {
+                    let from = scratch.q.as_ptr().add((row + r) * from_stride);
+                    let to = scratch.packed.as_mut_ptr().add(row * words + r * QUERY_BLOCK);
+                    P::pack_query(from, to, tile * QUERY_BLOCK, words / QUERY_BLOCK);
+                }
+            }
+            row += tile;
         }
     }
 
@@ -103,7 +124,7 @@ mod generic {
                 while row < tile.rows {
                     let rows = step::<L>(tile.rows - row);
                     if visible(tile, row..row + rows, page) {
-                        let to = scratch.scores.as_mut_ptr().add(row * PARTITION + column);
+                        let to = scratch.scores.as_mut_ptr().add(row * ROW + column);
                         if wide {
                             let keys = scratch.wide.as_ptr().cast();
                             scores::<L, Plain<F32>>(rows, row, keys, next.as_ptr(), stride, scratch, to);
@@ -151,7 +172,7 @@ mod generic {
         softcap: Option<f32>,
         scratch: &mut Scratch,
     ) {
-        let scores = &mut scratch.scores[row * PARTITION..(row + 1) * PARTITION];
+        let scores = &mut scratch.scores[row * ROW..(row + 1) * ROW];
         if seen.is_empty() {
             scores[columns.clone()].fill(0.0);
             // SAFETY: the caller has the instruction set.
@@ -231,7 +252,7 @@ mod generic {
                     let rows = step::<L>(tile.rows - row);
                     if visible(tile, row..row + rows, page) {
                         let acc = scratch.part.acc.as_mut_ptr().add(row * stride);
-                        let from = row * PARTITION + column;
+                        let from = row * ROW + column;
                         if wide {
                             weigh::<L, Plain<F32>>(rows, from, values, next.as_ptr(), stride, scratch, acc);
                         } else {

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::attention::{PAGE, PARTITION, Scratch};
+use crate::attention::{PAGE, QUERY_BLOCK, ROW, Scratch};
 #[cfg(target_arch = "x86_64")]
 use crate::isa::lanes::{Bf16x32, F32x8, F32x16, sum};
 use crate::isa::lanes::{Lanes, P32x8};
@@ -25,13 +25,16 @@ pub(super) trait Path<L: Lanes> {
     /// Whether widening pages to f32 first gives the same numbers, faster for many rows.
     const WIDENS: bool;
 
-    /// Brings the scratch's queries into the form that `scores` takes.
-    unsafe fn prepare_queries(rows: usize, stride: usize, scratch: &mut Scratch);
+    /// Numbers per word of a packed query.
+    const PER_WORD: usize;
+
+    /// Packs one query for `scores`: block `b` of [`QUERY_BLOCK`] words goes to `to + b * step`.
+    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize);
     /// The keys as `Plain<F32>` takes them.
     unsafe fn widen_keys(keys: *const u8, stride: usize, to: *mut f32);
     /// The values as `Plain<F32>` takes them.
     unsafe fn widen_values(values: *const u8, stride: usize, to: *mut f32);
-    /// Dot products of `R` queries from `row` on with the tokens of a page, `to[r * PARTITION + token]`.
+    /// Dot products of `R` queries from `row` on with the tokens of a page, `to[r * ROW + token]`.
     unsafe fn scores<const R: usize>(
         row: usize,
         keys: *const u8,
@@ -55,6 +58,12 @@ pub(super) trait Path<L: Lanes> {
     );
 }
 
+/// Words of one packed query: whole blocks.
+#[inline(always)]
+pub(super) fn query_words<L: Lanes, P: Path<L>>(stride: usize) -> usize {
+    stride.div_ceil(P::PER_WORD).next_multiple_of(QUERY_BLOCK)
+}
+
 /// A number format that widens to f32 as it is loaded.
 ///
 /// # Safety
@@ -62,12 +71,12 @@ pub(super) trait Path<L: Lanes> {
 pub(super) trait Element {
     /// Whether it is f32 already.
     const IS_F32: bool;
-    /// Dims `2 pair` and `2 pair + 1` of the tokens from `token` on.
-    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L);
-    /// Tokens `2 pair` and `2 pair + 1`, the dims from `dim` on of `stride`.
-    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L);
     /// Bytes per pair of numbers.
     const PAIR: usize;
+    /// Dim `2 pair + side` of the tokens from `token` on.
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, side: usize, token: usize) -> L;
+    /// Token `2 pair + side`, the dims from `dim` on of `stride`.
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, side: usize, dim: usize) -> L;
 }
 
 /// 32-bit floats.
@@ -82,21 +91,15 @@ impl Element for F32 {
     const PAIR: usize = 8;
 
     #[inline(always)]
-    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L) {
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, side: usize, token: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe {
-            let at = keys.cast::<f32>().add(2 * pair * PAGE + token);
-            (L::load(at), L::load(at.add(PAGE)))
-        }
+        unsafe { L::load(keys.cast::<f32>().add((2 * pair + side) * PAGE + token)) }
     }
 
     #[inline(always)]
-    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L) {
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, side: usize, dim: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe {
-            let at = values.cast::<f32>().add(2 * pair * stride + dim);
-            (L::load(at), L::load(at.add(stride)))
-        }
+        unsafe { L::load(values.cast::<f32>().add((2 * pair + side) * stride + dim)) }
     }
 }
 
@@ -105,21 +108,15 @@ impl Element for F16 {
     const PAIR: usize = 4;
 
     #[inline(always)]
-    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L) {
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, side: usize, token: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe {
-            let at = keys.cast::<u16>().add(2 * pair * PAGE + token);
-            (L::load_f16(at), L::load_f16(at.add(PAGE)))
-        }
+        unsafe { L::load_f16(keys.cast::<u16>().add((2 * pair + side) * PAGE + token)) }
     }
 
     #[inline(always)]
-    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L) {
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, side: usize, dim: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe {
-            let at = values.cast::<u16>().add(2 * pair * stride + dim);
-            (L::load_f16(at), L::load_f16(at.add(stride)))
-        }
+        unsafe { L::load_f16(values.cast::<u16>().add((2 * pair + side) * stride + dim)) }
     }
 }
 
@@ -128,15 +125,15 @@ impl Element for Bf16 {
     const PAIR: usize = 4;
 
     #[inline(always)]
-    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, token: usize) -> (L, L) {
+    unsafe fn keys<L: Lanes>(keys: *const u8, pair: usize, side: usize, token: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe { L::load_bf16_pairs(keys.cast::<u32>().add(pair * PAGE + token)) }
+        unsafe { L::load_bf16_half(keys.cast::<u32>().add(pair * PAGE + token), side) }
     }
 
     #[inline(always)]
-    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, dim: usize) -> (L, L) {
+    unsafe fn values<L: Lanes>(values: *const u8, stride: usize, pair: usize, side: usize, dim: usize) -> L {
         // SAFETY: the caller's promise.
-        unsafe { L::load_bf16_pairs(values.cast::<u32>().add(pair * stride + dim)) }
+        unsafe { L::load_bf16_half(values.cast::<u32>().add(pair * stride + dim), side) }
     }
 }
 
@@ -145,9 +142,20 @@ pub(super) struct Plain<E>(PhantomData<E>);
 
 impl<L: Lanes, E: Element> Path<L> for Plain<E> {
     const WIDENS: bool = !E::IS_F32;
+    const PER_WORD: usize = 1;
 
     #[inline(always)]
-    unsafe fn prepare_queries(_rows: usize, _stride: usize, _scratch: &mut Scratch) {}
+    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for block in 0..blocks {
+                for half in (0..QUERY_BLOCK).step_by(L::N) {
+                    let to = to.add(block * step + half).cast::<f32>();
+                    L::load(from.add(block * QUERY_BLOCK + half)).store(to);
+                }
+            }
+        }
+    }
 
     #[inline(always)]
     unsafe fn widen_keys(keys: *const u8, stride: usize, to: *mut f32) {
@@ -155,9 +163,8 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
         unsafe {
             for pair in 0..stride / 2 {
                 for token in (0..PAGE).step_by(L::N) {
-                    let (first, second) = E::keys::<L>(keys, pair, token);
-                    first.store(to.add(2 * pair * PAGE + token));
-                    second.store(to.add((2 * pair + 1) * PAGE + token));
+                    E::keys::<L>(keys, pair, 0, token).store(to.add(2 * pair * PAGE + token));
+                    E::keys::<L>(keys, pair, 1, token).store(to.add((2 * pair + 1) * PAGE + token));
                 }
             }
         }
@@ -169,9 +176,8 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
         unsafe {
             for pair in 0..PAGE / 2 {
                 for dim in (0..stride).step_by(L::N) {
-                    let (first, second) = E::values::<L>(values, stride, pair, dim);
-                    first.store(to.add(2 * pair * stride + dim));
-                    second.store(to.add((2 * pair + 1) * stride + dim));
+                    E::values::<L>(values, stride, pair, 0, dim).store(to.add(2 * pair * stride + dim));
+                    E::values::<L>(values, stride, pair, 1, dim).store(to.add((2 * pair + 1) * stride + dim));
                 }
             }
         }
@@ -188,7 +194,7 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let q = scratch.q.as_ptr().add(row * stride);
+            let q = scratch.packed.as_ptr().add(row * query_words::<L, Self>(stride)).cast::<f32>();
             for token in (0..PAGE).step_by(2 * L::N) {
                 let mut sums = [[L::splat(0.0); 2]; R];
                 for pair in 0..stride / 2 {
@@ -198,22 +204,20 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
                             .step_by(64)
                             .for_each(|line| L::prefetch(ahead.wrapping_add(line)));
                     }
-                    let (a0, b0) = E::keys::<L>(keys, pair, token);
-                    let (a1, b1) = E::keys::<L>(keys, pair, token + L::N);
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = L::splat(*q.add(r * stride + 2 * pair));
-                        sums[0] = a0.fma(x, sums[0]);
-                        sums[1] = a1.fma(x, sums[1]);
-                    }
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let x = L::splat(*q.add(r * stride + 2 * pair + 1));
-                        sums[0] = b0.fma(x, sums[0]);
-                        sums[1] = b1.fma(x, sums[1]);
+                    let q = q.add(2 * pair / QUERY_BLOCK * QUERY_BLOCK * R + 2 * pair % QUERY_BLOCK);
+                    for side in 0..2 {
+                        let low: L = E::keys(keys, pair, side, token);
+                        let high: L = E::keys(keys, pair, side, token + L::N);
+                        for (r, sums) in sums.iter_mut().enumerate() {
+                            let x = L::splat(*q.add(r * QUERY_BLOCK + side));
+                            sums[0] = low.fma(x, sums[0]);
+                            sums[1] = high.fma(x, sums[1]);
+                        }
                     }
                 }
                 for (r, sums) in sums.into_iter().enumerate() {
-                    sums[0].store(to.add(r * PARTITION + token));
-                    sums[1].store(to.add(r * PARTITION + token + L::N));
+                    sums[0].store(to.add(r * ROW + token));
+                    sums[1].store(to.add(r * ROW + token + L::N));
                 }
             }
         }
@@ -244,25 +248,20 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
                 }
             }
             for pair in 0..PAGE / 2 {
-                let mut seconds = [L::splat(0.0); C];
-                let mut firsts = seconds;
-                for c in 0..C {
-                    let at = dim + c * L::N;
-                    (firsts[c], seconds[c]) = E::values::<L>(values, stride, pair, at);
-                    if R <= PREFETCH_ROWS {
-                        L::prefetch(next.wrapping_add((pair * stride + at) * E::PAIR));
+                for side in 0..2 {
+                    let mut vectors = [L::splat(0.0); C];
+                    for (c, vector) in vectors.iter_mut().enumerate() {
+                        let at = dim + c * L::N;
+                        *vector = E::values(values, stride, pair, side, at);
+                        if R <= PREFETCH_ROWS && side == 0 {
+                            L::prefetch(next.wrapping_add((pair * stride + at) * E::PAIR));
+                        }
                     }
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let weight = L::splat(*weights.add(r * PARTITION + 2 * pair));
-                    for (sum, value) in sums.iter_mut().zip(firsts) {
-                        *sum = value.fma(weight, *sum);
-                    }
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let weight = L::splat(*weights.add(r * PARTITION + 2 * pair + 1));
-                    for (sum, value) in sums.iter_mut().zip(seconds) {
-                        *sum = value.fma(weight, *sum);
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let weight = L::splat(*weights.add(r * ROW + 2 * pair + side));
+                        for (sum, vector) in sums.iter_mut().zip(vectors) {
+                            *sum = vector.fma(weight, *sum);
+                        }
                     }
                 }
             }
@@ -302,14 +301,14 @@ pub(super) struct Dot;
 #[cfg(target_arch = "x86_64")]
 impl Path<F32x16> for Dot {
     const WIDENS: bool = false;
+    const PER_WORD: usize = 2;
 
     #[inline(always)]
-    unsafe fn prepare_queries(rows: usize, stride: usize, scratch: &mut Scratch) {
-        let to = scratch.q_pairs.as_mut_ptr().cast::<u16>();
-        // SAFETY: the caller's promise; both buffers are whole vectors long.
+    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) {
+        // SAFETY: the caller's promise.
         unsafe {
-            for i in (0..rows * stride).step_by(32) {
-                Bf16x32::narrow(scratch.q.as_ptr().add(i), to.add(i));
+            for block in 0..blocks {
+                Bf16x32::narrow(from.add(block * 2 * QUERY_BLOCK), to.add(block * step).cast());
             }
         }
     }
@@ -334,7 +333,7 @@ impl Path<F32x16> for Dot {
         let keys = keys.cast::<u32>();
         // SAFETY: the caller's promise.
         unsafe {
-            let q = scratch.q_pairs.as_ptr().add(row * stride / 2);
+            let q = scratch.packed.as_ptr().add(row * query_words::<F32x16, Dot>(stride));
             let mut sums = [[F32x16::splat(0.0); 2]; R];
             for pair in 0..stride / 2 {
                 let at = keys.add(pair * PAGE);
@@ -343,31 +342,31 @@ impl Path<F32x16> for Dot {
                     F32x16::prefetch(next.wrapping_add(pair * PAGE * 4));
                     F32x16::prefetch(next.wrapping_add(pair * PAGE * 4 + 64));
                 }
+                let q = q.add(pair / QUERY_BLOCK * QUERY_BLOCK * R + pair % QUERY_BLOCK);
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let x = Bf16x32::splat(*q.add(r * stride / 2 + pair));
+                    let x = Bf16x32::splat(*q.add(r * QUERY_BLOCK));
                     sums[0] = low.dot(x, sums[0]);
                     sums[1] = high.dot(x, sums[1]);
                 }
             }
             for (r, sums) in sums.into_iter().enumerate() {
-                sums[0].store(to.add(r * PARTITION));
-                sums[1].store(to.add(r * PARTITION + 16));
+                sums[0].store(to.add(r * ROW));
+                sums[1].store(to.add(r * ROW + 16));
             }
         }
     }
 
     #[inline(always)]
     unsafe fn finish_weights(row: usize, columns: &Range<usize>, scratch: &mut Scratch) -> Option<f32> {
-        let weights = &mut scratch.weights[row * PARTITION / 2..(row + 1) * PARTITION / 2];
-        let from = scratch.scores[row * PARTITION..].as_ptr();
+        let weights = &mut scratch.weights[row * ROW / 2..(row + 1) * ROW / 2];
+        let from = scratch.scores[row * ROW..].as_ptr();
         // SAFETY: the caller's promise; columns are inside the row and a multiple of 32 wide.
         unsafe {
             let mut total = F32x16::splat(0.0);
             for i in columns.clone().step_by(32) {
                 let to = weights.as_mut_ptr().add(i / 2);
                 Bf16x32::narrow(from.add(i), to.cast());
-                let (firsts, seconds) = F32x16::load_bf16_pairs(to);
-                total = total.add(firsts.add(seconds));
+                total = total.add(F32x16::load_bf16_half(to, 0).add(F32x16::load_bf16_half(to, 1)));
             }
             Some(sum(total))
         }
@@ -403,7 +402,7 @@ impl Path<F32x16> for Dot {
                     }
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    let weight = Bf16x32::splat(*weights.add((r * PARTITION) / 2 + pair));
+                    let weight = Bf16x32::splat(*weights.add(r * ROW / 2 + pair));
                     for (sum, value) in sums.iter_mut().zip(pairs) {
                         *sum = value.dot(weight, *sum);
                     }

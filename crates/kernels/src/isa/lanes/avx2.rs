@@ -38,13 +38,14 @@ impl Lanes for F32x8 {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const u32) -> (F32x8, F32x8) {
-        // SAFETY: the caller has AVX2 and eight pairs.
+    unsafe fn load_bf16_half(from: *const u32, side: usize) -> F32x8 {
+        // SAFETY: the caller has the level and as many pairs.
         unsafe {
             let pairs = _mm256_loadu_si256(from.cast());
-            let firsts = _mm256_slli_epi32::<16>(pairs);
-            let seconds = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
-            (F32x8(_mm256_castsi256_ps(firsts)), F32x8(_mm256_castsi256_ps(seconds)))
+            F32x8(_mm256_castsi256_ps(match side {
+                0 => _mm256_slli_epi32::<16>(pairs),
+                _ => _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32)),
+            }))
         }
     }
 

@@ -87,13 +87,14 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const u32) -> (F32x16, F32x16) {
-        // SAFETY: the caller has AVX-512 and sixteen pairs.
+    unsafe fn load_bf16_half(from: *const u32, side: usize) -> F32x16 {
+        // SAFETY: the caller has the level and as many pairs.
         unsafe {
             let pairs = _mm512_loadu_si512(from.cast());
-            let firsts = _mm512_slli_epi32::<16>(pairs);
-            let seconds = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-            (F32x16(_mm512_castsi512_ps(firsts)), F32x16(_mm512_castsi512_ps(seconds)))
+            F32x16(_mm512_castsi512_ps(match side {
+                0 => _mm512_slli_epi32::<16>(pairs),
+                _ => _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32)),
+            }))
         }
     }
 

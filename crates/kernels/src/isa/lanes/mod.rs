@@ -35,8 +35,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Loads `N` half-precision numbers.
     unsafe fn load_f16(from: *const u16) -> Self;
-    /// Loads `N` pairs of bf16: the firsts and the seconds.
-    unsafe fn load_bf16_pairs(from: *const u32) -> (Self, Self);
+    /// Loads the firsts (`side` 0) or the seconds (1) of `N` pairs of bf16.
+    unsafe fn load_bf16_half(from: *const u32, side: usize) -> Self;
     unsafe fn add(self, other: Self) -> Self;
     unsafe fn sub(self, other: Self) -> Self;
     unsafe fn mul(self, other: Self) -> Self;

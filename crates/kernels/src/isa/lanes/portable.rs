@@ -64,10 +64,10 @@ impl Lanes for P32x8 {
     }
 
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const u32) -> (P32x8, P32x8) {
+    unsafe fn load_bf16_half(from: *const u32, side: usize) -> P32x8 {
         // SAFETY: the caller vouches for eight pairs.
         let pairs = unsafe { from.cast::<[u32; 8]>().read_unaligned() };
-        (P32x8(pairs.map(|p| f32::from_bits(p << 16))), P32x8(pairs.map(|p| f32::from_bits(p & 0xffff_0000))))
+        P32x8(pairs.map(|pair| f32::from_bits(if side == 0 { pair << 16 } else { pair & 0xffff_0000 })))
     }
 
     #[inline(always)]
