@@ -1,0 +1,181 @@
+//! What can keep a model from being loaded or from answering, with advice.
+
+use crate::load::MemoryShortage;
+use sampan_engine::{BadLogits, SubmitError};
+use sampan_text::TemplateError;
+use std::path::PathBuf;
+
+/// Why a model cannot be loaded, or cannot answer. [`Error::hint`] says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is nothing at the path.
+    #[error("there is no model at {}", .path.display())]
+    NoSuchModel {
+        /// The path.
+        path: PathBuf,
+        /// What has nearly that name.
+        nearest: Option<PathBuf>,
+    },
+    /// The files are there and wrong.
+    #[error(transparent)]
+    Weights(#[from] sampan_weights::Error),
+    /// The configuration and the tensors do not make a model.
+    #[error("{model}: {source}")]
+    Plan {
+        /// The model as it was named.
+        model: String,
+        /// What is wrong.
+        source: sampan_model::PlanError,
+    },
+    /// A tensor cannot be loaded.
+    #[error("{model}: {source}")]
+    Load {
+        /// The model as it was named.
+        model: String,
+        /// What is wrong.
+        source: sampan_model::LoadError,
+    },
+    /// The files hold a tokenizer without weights.
+    #[error("{model} holds no weights, only a vocabulary or a configuration")]
+    NoWeights {
+        /// The model as it was named.
+        model: String,
+    },
+    /// The instruction set is not there.
+    #[error(transparent)]
+    Isa(#[from] sampan_kernels::IsaUnavailable),
+    /// The model and its context do not fit.
+    #[error("{model} does not fit into memory: {shortage}")]
+    Memory {
+        /// The model as it was named.
+        model: String,
+        /// The figures.
+        shortage: MemoryShortage,
+    },
+    /// The files hold no vocabulary.
+    #[error("{model} has no tokenizer (no tokenizer.json and no tokenizer.ggml keys)")]
+    NoTokenizer {
+        /// The model as it was named.
+        model: String,
+    },
+    /// The vocabulary cannot be used.
+    #[error("{model}: {source}")]
+    Tokenizer {
+        /// The model as it was named.
+        model: String,
+        /// What is wrong with it.
+        source: sampan_text::Error,
+    },
+    /// The tokenizer belongs to another model.
+    #[error("{model}: the tokenizer has {tokens} tokens, but the embedding has rows for {rows} only")]
+    Vocabulary {
+        /// The model as it was named.
+        model: String,
+        /// Tokens in the vocabulary.
+        tokens: usize,
+        /// Rows of the embedding.
+        rows: usize,
+    },
+    /// The model was not made for conversations, or its template was lost.
+    #[error("{model} has no chat template")]
+    NoTemplate {
+        /// The model as it was named.
+        model: String,
+    },
+    /// The chat template cannot be compiled, or fails on these messages.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// The text cannot be encoded.
+    #[error(transparent)]
+    Encode(sampan_text::Error),
+    /// The engine does not take the request.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The model's output is not a number.
+    #[error(transparent)]
+    BadLogits(#[from] BadLogits),
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        use Error as E;
+        match self {
+            E::NoSuchModel { nearest: Some(path), .. } => format!("did you mean {}?", path.display()),
+            E::NoSuchModel { .. } => {
+                "give a GGUF file, a folder with config.json and safetensors, or `mini`".into()
+            }
+            E::Weights(error) => weights_hint(error),
+            E::Plan { source, .. } => plan_hint(source),
+            E::Load { .. } => "the file may be damaged; download it again, or compare its checksum".into(),
+            E::NoWeights { .. } => {
+                "`sampan tokenize` and `sampan template` work on it; running needs the weights".into()
+            }
+            E::Isa(error) => format!("use --isa {}, or leave the flag out", error.best),
+            E::Memory { shortage, .. } => shortage.advice(),
+            E::NoTokenizer { .. } => "put the tokenizer.json of the original model beside the weights".into(),
+            E::Tokenizer { .. } => {
+                "use a newer conversion of the model, or the original tokenizer.json".into()
+            }
+            E::Vocabulary { .. } => {
+                "the files belong to different models; download both from the same place".into()
+            }
+            E::NoTemplate { .. } => {
+                "`--raw` continues the text as it stands; chat needs an instruction-tuned model".into()
+            }
+            E::Template(_) => {
+                "`--raw` runs without the template; `sampan template` shows what it makes of messages".into()
+            }
+            E::Encode(_) => "look for unusual characters in the text".into(),
+            E::Submit(SubmitError::ContextExceeded { .. } | SubmitError::PoolTooSmall { .. }) => {
+                "shorten the prompt, or raise --context; nothing was cut".into()
+            }
+            E::Submit(SubmitError::EmptyPrompt) => "give the model something to continue".into(),
+            E::Submit(_) => "change the setting named above".into(),
+            E::BadLogits(_) => {
+                "try --isa portable; if that is the same, the file is damaged: download it again".into()
+            }
+        }
+    }
+}
+
+fn weights_hint(error: &sampan_weights::Error) -> String {
+    use sampan_weights::Error as E;
+    match error {
+        E::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            "the file's permissions do not let this user read it"
+        }
+        E::Io { .. } => "check the path and the disk",
+        E::Malformed { .. } | E::Tensor { .. } => "the file is damaged or incomplete; download it again",
+        E::Json { .. } => "compare the file with the original model's",
+        E::NotAModel { .. } => "give a GGUF file, or a folder with config.json and safetensors",
+        E::Metadata { .. } => "use a newer conversion of the model",
+        _ => "check the file",
+    }
+    .into()
+}
+
+fn plan_hint(error: &sampan_model::PlanError) -> String {
+    use sampan_model::PlanError as E;
+    match error {
+        E::UnknownFamily { .. } => "choose a model of a known family; a newer sampan may know more",
+        E::MissingKey { .. } | E::BadValue { .. } => "compare config.json with the original model's",
+        E::Unsupported { .. } => "this variant is not built yet; another model of the family may do",
+        E::MissingTensor { .. } => {
+            "the file is incomplete, or belongs to another config.json; download it again"
+        }
+        E::LeftOver { .. } => {
+            "running would ignore part of the model; the configuration may belong to another one"
+        }
+        E::Shape { .. } => "weights and configuration belong to different models",
+        E::UnsupportedFormat { .. } => {
+            "choose a file in one of the supported formats, such as Q4_K_M or Q8_0"
+        }
+        E::Vocabulary { .. } => "download tokenizer and weights from the same place",
+        E::Weights(error) => return weights_hint(error),
+        #[allow(unreachable_patterns)] // families may bring new causes
+        _ => "check the model's files",
+    }
+    .into()
+}

@@ -1,0 +1,193 @@
+//! From a named model to weights in memory: plan first, then the check that it fits, then the weights.
+
+use crate::Error;
+use crate::machine::{AvailableMemory, available_memory};
+use crate::source::Source;
+use sampan_engine::EngineOptions;
+use sampan_kernels::{Isa, Kernels, Options, cpu};
+use sampan_model::{KvFormat, Memory, Model, Plan};
+use sampan_weights::{Checkpoint, Kind};
+use std::fmt;
+use std::sync::Arc;
+
+/// The context that is taken when none is asked for, if the model was made for as much and it fits.
+pub const DEFAULT_CONTEXT: usize = 32_768;
+
+/// Below this a context is not made smaller to fit; the model is refused instead.
+const LEAST_DEFAULT_CONTEXT: usize = 2_048;
+
+/// How a model is loaded.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Tokens of prompt and answer together. `None`: what the model was trained for, at most
+    /// [`DEFAULT_CONTEXT`], and less if only that fits into memory.
+    pub context: Option<usize>,
+    /// Threads to compute on. `None`: the physical cores this process may use.
+    pub threads: Option<usize>,
+    /// Instruction set. `None`: the best there is.
+    pub isa: Option<Isa>,
+    /// How keys and values are kept.
+    pub kv: KvFormat,
+    /// Everything in float32, for comparison with float references. Slow.
+    pub exact: bool,
+    /// Refuse a model that needs more memory than there is.
+    pub check_memory: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> LoadOptions {
+        LoadOptions {
+            context: None,
+            threads: None,
+            isa: None,
+            kv: KvFormat::F16,
+            exact: false,
+            check_memory: true,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// The kernels that the options ask for.
+    ///
+    /// # Errors
+    /// When this CPU cannot run the instruction set asked for.
+    pub fn kernels(&self) -> Result<Kernels, Error> {
+        let threads = self.threads.unwrap_or_else(cpu::default_threads);
+        Ok(Kernels::new(Options { isa: self.isa, threads, exact: self.exact })?)
+    }
+}
+
+/// A model that does not fit, in figures.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryShortage {
+    /// What the model would need.
+    pub needed: Memory,
+    /// Tokens of context in that.
+    pub context: usize,
+    /// What there is.
+    pub available: AvailableMemory,
+}
+
+impl MemoryShortage {
+    /// What would help.
+    pub fn advice(&self) -> String {
+        let fixed = (self.needed.weights + self.needed.scratch) as u64;
+        if fixed < self.available.bytes && self.needed.kv > 0 {
+            let share = (self.available.bytes - fixed) as f64 / self.needed.kv as f64;
+            let context = (self.context as f64 * share * 0.95) as usize / 32 * 32;
+            if context >= 32 {
+                return format!("--context {context} would fit");
+            }
+        }
+        "choose a smaller model or a smaller format (Q4_K_M), or free memory".into()
+    }
+}
+
+impl fmt::Display for MemoryShortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let Memory { weights, kv, scratch } = self.needed;
+        write!(
+            f,
+            "it needs {} MiB (weights {}, context of {} tokens {}, activations {}), and {} has {} MiB available",
+            mib(self.needed.total() as u64),
+            mib(weights as u64),
+            self.context,
+            mib(kv as u64),
+            mib(scratch as u64),
+            self.available.limited_by,
+            mib(self.available.bytes),
+        )
+    }
+}
+
+/// A model whose files have been read as far as needed to know everything about it but the weights.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The model as it was named.
+    pub name: String,
+    /// The files.
+    pub checkpoint: Checkpoint,
+    /// What the model is.
+    pub plan: Plan,
+    /// What it will run on.
+    pub kernels: Arc<Kernels>,
+    /// Tokens of prompt and answer together.
+    pub context: usize,
+    /// How keys and values will be kept.
+    pub kv: KvFormat,
+    /// What it will need.
+    pub memory: Memory,
+    /// Things the user should know: a context that was made smaller, or is larger than the model was trained for.
+    pub notices: Vec<String>,
+}
+
+impl Prepared {
+    /// Opens a model, makes its plan, and checks that it fits into memory.
+    ///
+    /// # Errors
+    /// What is wrong with the files, the configuration or the options.
+    pub fn new(source: &Source, options: &LoadOptions) -> Result<Prepared, Error> {
+        let checkpoint = source.open()?;
+        let name = source.to_string();
+        if checkpoint.kind() == Kind::NoWeights || checkpoint.tensors().next().is_none() {
+            return Err(Error::NoWeights { model: name });
+        }
+        let plan = Plan::from_checkpoint(&checkpoint)
+            .map_err(|source| Error::Plan { model: name.clone(), source })?;
+        let kernels = Arc::new(options.kernels()?);
+        let available = if options.check_memory { available_memory() } else { None };
+        let batch = EngineOptions::default().max_batch_tokens;
+        let memory_at = |context| plan.memory(&kernels, options.kv, context, batch);
+        let fits = |context| available.is_none_or(|a| memory_at(context).total() as u64 <= a.bytes);
+        let mut notices = Vec::new();
+        let wanted = options.context.unwrap_or(plan.context.min(DEFAULT_CONTEXT));
+        let mut context = wanted;
+        while options.context.is_none() && !fits(context) && context / 2 >= LEAST_DEFAULT_CONTEXT {
+            context /= 2;
+        }
+        if let Some(available) = available.filter(|_| !fits(context)) {
+            let shortage = MemoryShortage { needed: memory_at(context), context, available };
+            return Err(Error::Memory { model: name, shortage });
+        }
+        if context < wanted {
+            notices.push(format!(
+                "a context of {context} tokens instead of {wanted}: more does not fit into memory"
+            ));
+        }
+        if context > plan.context {
+            let trained = plan.context;
+            notices
+                .push(format!("the model was trained for {trained} tokens; answers beyond that may be poor"));
+        }
+        let memory = memory_at(context);
+        Ok(Prepared { name, checkpoint, plan, kernels, context, kv: options.kv, memory, notices })
+    }
+
+    /// Brings the weights into memory. `progress` gets the bytes done and the bytes in total.
+    ///
+    /// # Errors
+    /// When a tensor cannot be read or packed.
+    pub fn load(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<Model, Error> {
+        Model::load(&self.checkpoint, self.plan.clone(), self.kernels.clone(), progress)
+            .map_err(|source| Error::Load { model: self.name.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shortage_gives_both_numbers_and_what_would_fit() {
+        let available = AvailableMemory { bytes: 600 << 20, limited_by: "this machine" };
+        let needed = Memory { weights: 400 << 20, kv: 400 << 20, scratch: 0 };
+        let shortage = MemoryShortage { needed, context: 32_768, available };
+        let text = shortage.to_string();
+        assert!(text.contains("needs 800 MiB") && text.contains("has 600 MiB"), "{text}");
+        assert_eq!(shortage.advice(), "--context 15552 would fit");
+        let needed = Memory { weights: 700 << 20, ..needed };
+        assert!(MemoryShortage { needed, ..shortage }.advice().contains("smaller model"));
+    }
+}

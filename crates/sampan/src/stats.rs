@@ -1,0 +1,99 @@
+//! What an answer cost: speed, memory, and the share of this machine's limit that was reached.
+
+use crate::render::{Facts, bytes, grouped, three_digits};
+use sampan::machine;
+use sampan::{Answer, Session};
+use sampan_kernels::{Kernels, limits};
+use serde_json::{Value, json};
+
+/// Bytes per second that this machine reads from memory, measured when it is first asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Bandwidth(Option<f64>);
+
+impl Bandwidth {
+    pub(crate) fn measure(&mut self, kernels: &Kernels) -> f64 {
+        *self.0.get_or_insert_with(|| limits::measure_read_bandwidth(kernels.pool()))
+    }
+}
+
+/// The lines of `--stats`.
+pub(crate) fn facts(session: &Session, answer: &Answer, bandwidth: &mut Bandwidth) -> Facts {
+    let peak = machine::peak_resident(); // before measuring, which takes memory of its own
+    let usage = answer.usage;
+    let speed =
+        |speed: Option<f64>| speed.map_or(String::new(), |s| format!(", {} tokens/s", three_digits(s)));
+    let mut facts = Facts::default();
+    let cached = match usage.cached_tokens {
+        0 => String::new(),
+        n => format!(" ({} from the cache)", grouped(n as u64)),
+    };
+    facts.add(
+        "prompt",
+        format!("{} tokens{cached}{}", grouped(usage.prompt_tokens as u64), speed(answer.prompt_speed())),
+    );
+    let share = answer.generation_speed().map(|tokens_per_s| {
+        let limit = bandwidth.measure(session.model().kernels());
+        let share = 100.0 * bytes_per_token(session, answer) as f64 * tokens_per_s / limit;
+        format!(
+            "; {} % of the {} GB/s that this machine reads",
+            three_digits(share),
+            three_digits(limit / 1e9)
+        )
+    });
+    facts.add(
+        "generation",
+        format!(
+            "{} tokens{}{}",
+            grouped(usage.generated_tokens as u64),
+            speed(answer.generation_speed()),
+            share.unwrap_or_default()
+        ),
+    );
+    facts.add("first token", format!("{} s", three_digits(usage.first_token.as_secs_f64())));
+    facts.add("loading", format!("{} s", three_digits(session.load_time().as_secs_f64())));
+    let planned = bytes(session.memory().total() as u64);
+    facts.add(
+        "memory",
+        match peak {
+            Some(peak) => format!("{} at the most; the plan says {planned} with a full context", bytes(peak)),
+            None => format!("the plan says {planned} with a full context"),
+        },
+    );
+    facts.add("seed", answer.seed);
+    facts
+}
+
+/// Bytes read to generate a token, on average over the answer.
+fn bytes_per_token(session: &Session, answer: &Answer) -> u64 {
+    let context = answer.usage.prompt_tokens + answer.usage.generated_tokens / 2;
+    session.plan().decode_bytes(session.model().kernels(), session.kv(), context)
+}
+
+/// The object of `--json`.
+pub(crate) fn as_json(session: &Session, answer: &Answer) -> Value {
+    let usage = answer.usage;
+    json!({
+        "model": session.name(),
+        "text": answer.text,
+        "reasoning": answer.reasoning,
+        "finish_reason": answer.finish.name(),
+        "tokens": {
+            "prompt": usage.prompt_tokens,
+            "cached": usage.cached_tokens,
+            "generated": usage.generated_tokens,
+        },
+        "timings": {
+            "load_s": session.load_time().as_secs_f64(),
+            "prefill_s": usage.prefill.as_secs_f64(),
+            "first_token_s": usage.first_token.as_secs_f64(),
+            "decode_s": usage.decode.as_secs_f64(),
+            "prompt_tokens_per_s": answer.prompt_speed(),
+            "generated_tokens_per_s": answer.generation_speed(),
+        },
+        "memory": {
+            "peak_bytes": machine::peak_resident(),
+            "planned_bytes": session.memory().total(),
+        },
+        "seed": answer.seed,
+    })
+}
