@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Golden, Run, argmax, difference, load, shared};
+use sampan_fixtures::Family;
 use sampan_model::{KvFormat, Model};
 use std::path::Path;
 
@@ -49,6 +50,15 @@ fn check(path: &Path, golden: &Path) {
     match agrees(&model, &Golden::read(golden)) {
         Ok(max) => println!("{}: max difference {max:.1e}", path.display()),
         Err(why) => panic!("{}: {why}", path.display()),
+    }
+}
+
+#[test]
+fn generated_fixtures() {
+    for family in Family::all().unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        family.write_checkpoint(dir.path()).unwrap();
+        check(dir.path(), &Family::root().join(&family.name).join("golden.safetensors"));
     }
 }
 

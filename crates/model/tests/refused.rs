@@ -1,0 +1,81 @@
+//! A checkpoint that contradicts itself gets no plan, and the error names what is wrong.
+
+use sampan_fixtures::Family;
+use sampan_model::Plan;
+use sampan_weights::Checkpoint;
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// Plans a fixture after `spoil` changed its configuration; the error must contain every one of `words`.
+fn refused(family: &str, spoil: &[(&str, Value)], words: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    let family = Family::load(family).unwrap();
+    family.write_checkpoint(dir.path()).unwrap();
+    let mut config = family.config.clone();
+    for (key, value) in spoil {
+        config[*key] = value.clone();
+    }
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    names(dir.path(), words, &format!("{spoil:?}"));
+}
+
+fn names(path: &Path, words: &[&str], case: &str) {
+    let checkpoint = Checkpoint::open(path).unwrap();
+    let error = match Plan::from_checkpoint(&checkpoint) {
+        Ok(_) => panic!("{case}: planned"),
+        Err(error) => error.to_string(),
+    };
+    for word in words {
+        assert!(error.contains(word), "{case}: {word:?} is not in {error:?}");
+    }
+}
+
+#[test]
+fn configurations_that_make_no_sense() {
+    let cases: &[(&[(&str, Value)], &[&str])] = &[
+        (&[("model_type", json!("warbler"))], &["warbler", "model_type", "llama, qwen2, qwen3"]),
+        (&[("model_type", json!(7))], &["model_type", "7", "a string"]),
+        (&[("hidden_size", json!(0))], &["hidden_size = 0"]),
+        (&[("hidden_size", json!(-64))], &["hidden_size = -64"]),
+        (&[("hidden_size", json!(1e30))], &["hidden_size"]),
+        (&[("hidden_size", Value::Null)], &["hidden_size is missing"]),
+        (&[("hidden_size", json!(96))], &["model.embed_tokens.weight", "64]", "96]"]),
+        (&[("num_key_value_heads", json!(3))], &["num_key_value_heads = 3"]),
+        (&[("head_dim", json!(33))], &["head_dim = 33", "even"]),
+        (&[("num_hidden_layers", json!(5))], &["model.layers.", "is missing", "more"]),
+        (&[("num_hidden_layers", json!(1))], &["not used", "model.layers.1."]),
+        (&[("hidden_act", json!("xielu"))], &["hidden_act", "xielu", "not supported"]),
+        (&[("rms_norm_eps", json!("small"))], &["rms_norm_eps", "small", "number"]),
+        (
+            &[
+                ("rope_parameters", Value::Null),
+                ("rope_scaling", json!({"rope_type": "spiral", "factor": 2.0})),
+            ],
+            &["rope_scaling.rope_type", "spiral"],
+        ),
+        (
+            &[("rope_parameters", Value::Null), ("rope_scaling", json!({"type": "yarn"}))],
+            &["rope_scaling.factor is missing"],
+        ),
+    ];
+    for (spoil, words) in cases {
+        refused("qwen3", spoil, words);
+    }
+}
+
+#[test]
+fn tensors_of_a_type_that_no_matrix_can_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let family = Family::load("qwen3").unwrap();
+    family.write_checkpoint(dir.path()).unwrap();
+    let file = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The header is JSON: one tensor's type can be changed in place for another of the same size.
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(bytes[8..8 + length].to_vec()).unwrap();
+    let at = header.find("self_attn.q_proj.weight").unwrap();
+    let spoiled = format!("{}{}", &header[..at], header[at..].replacen("F32", "I32", 1));
+    bytes[8..8 + length].copy_from_slice(spoiled.as_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    names(dir.path(), &["self_attn.q_proj.weight", "I32", "F32 F16 BF16"], "an integer matrix");
+}
