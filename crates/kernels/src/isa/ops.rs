@@ -20,9 +20,9 @@ levels! {
     /// `x = cap * tanh(x / cap)`.
     fn softcap(x: &mut [f32], cap: f32);
     /// `x = e^(x - shift)`; returns the sum.
-    fn exp_sum(x: &mut [f32], shift: f32) -> f32;
+    fn exp_sum(x: &mut [f32], shift: f32) -> f64;
     /// The sum of `e^(x - shift)`.
-    fn sum_exp(x: &[f32], shift: f32) -> f32;
+    fn sum_exp(x: &[f32], shift: f32) -> f64;
     /// The largest number that is not NaN; the lowest finite number if there is none.
     fn max(x: &[f32]) -> f32;
     /// Rotates pairs of dims that lie `half` apart, in every head of a row.
@@ -34,7 +34,7 @@ levels! {
 /// # Safety
 /// As [`Lanes`](super::lanes::Lanes): callers have the instruction set.
 mod generic {
-    use crate::isa::lanes::{Lanes, exp, load_part, map, sum, tanh};
+    use crate::isa::lanes::{Lanes, exp, load_part, map, store_part, sum, tanh};
 
     /// Sum of squares: four running sums of lanes over the whole vectors, then the tail.
     ///
@@ -162,23 +162,25 @@ mod generic {
         }
     }
 
+    /// Numbers whose sum is taken in f32 before it goes to f64.
+    const RUN: usize = 1024;
+
+    /// `e^(x - shift)` of a run, given to `each` with the offset and how many of the lanes count; returns the sum.
     #[inline(always)]
-    pub(super) unsafe fn exp_sum<L: Lanes>(x: &mut [f32], shift: f32) -> f32 {
-        let (to, n) = (x.as_mut_ptr(), x.len());
+    unsafe fn exp_run<L: Lanes>(x: *const f32, n: usize, shift: f32, each: impl Fn(L, usize, usize)) -> f32 {
         // SAFETY: indices stay below n; the tail's other lanes are e^-inf = 0.
         unsafe {
             let shift = L::splat(shift);
             let mut total = L::splat(0.0);
-            let mut i = 0;
-            while i + L::N <= n {
-                let e = exp(L::load(to.add(i)).sub(shift));
-                e.store(to.add(i));
-                total = total.add(e);
-                i += L::N;
-            }
-            if i < n {
-                let e = exp(load_part::<L>(to.add(i), n - i, f32::NEG_INFINITY).sub(shift));
-                crate::isa::lanes::store_part(e, to.add(i), n - i);
+            for i in (0..n).step_by(L::N) {
+                let left = (n - i).min(L::N);
+                let v = if left == L::N {
+                    L::load(x.add(i))
+                } else {
+                    load_part(x.add(i), left, f32::NEG_INFINITY)
+                };
+                let e = exp(v.sub(shift));
+                each(e, i, left);
                 total = total.add(e);
             }
             sum(total)
@@ -186,25 +188,28 @@ mod generic {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn sum_exp<L: Lanes>(x: &[f32], shift: f32) -> f32 {
-        let (from, n) = (x.as_ptr(), x.len());
-        // SAFETY: indices stay below n; the tail's other lanes are e^-inf = 0.
-        unsafe {
-            let shift = L::splat(shift);
-            let mut total = L::splat(0.0);
-            let mut i = 0;
-            while i < n {
-                let left = (n - i).min(L::N);
-                let v = if left == L::N {
-                    L::load(from.add(i))
-                } else {
-                    load_part::<L>(from.add(i), left, f32::NEG_INFINITY)
-                };
-                total = total.add(exp(v.sub(shift)));
-                i += left;
-            }
-            sum(total)
+    pub(super) unsafe fn exp_sum<L: Lanes>(x: &mut [f32], shift: f32) -> f64 {
+        let mut total = 0.0;
+        for run in x.chunks_mut(RUN) {
+            let to = run.as_mut_ptr();
+            // SAFETY: offsets and counts stay inside the run.
+            total += f64::from(unsafe {
+                exp_run::<L>(to, run.len(), shift, |e, i, n| {
+                    if n == L::N { e.store(to.add(i)) } else { store_part(e, to.add(i), n) }
+                })
+            });
         }
+        total
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn sum_exp<L: Lanes>(x: &[f32], shift: f32) -> f64 {
+        let mut total = 0.0;
+        for run in x.chunks(RUN) {
+            // SAFETY: a run has as many numbers as it says.
+            total += f64::from(unsafe { exp_run::<L>(run.as_ptr(), run.len(), shift, |_, _, _| ()) });
+        }
+        total
     }
 
     #[inline(always)]

@@ -90,7 +90,7 @@ impl Kernels {
         let shift = ops::max(level, x);
         let sum = ops::exp_sum(level, x, shift);
         if sum > 0.0 {
-            ops::scale(level, x, 1.0 / sum);
+            ops::scale(level, x, (1.0 / sum) as f32);
         }
     }
 
@@ -98,8 +98,8 @@ impl Kernels {
     pub fn log_softmax(&self, x: &mut [f32]) {
         let level = self.level();
         let shift = ops::max(level, x);
-        let log = shift + ops::sum_exp(level, x, shift).ln();
-        x.iter_mut().for_each(|x| *x -= log);
+        let log = ops::sum_exp(level, x, shift).ln() as f32;
+        x.iter_mut().for_each(|x| *x = (*x - shift) - log);
     }
 
     /// Index of the largest number, the lowest among equals; NaN is never chosen unless everything is NaN.
