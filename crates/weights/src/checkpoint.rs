@@ -245,8 +245,11 @@ impl Checkpoint {
 
     /// The licence: `general.license` of a GGUF file, or `license:` in the README of a folder.
     pub fn licence(&self) -> Option<String> {
-        let stated = self.metadata.str("general.license").ok().flatten().map(str::to_owned);
-        stated.or_else(|| self.sidecars.licence.clone())
+        let stated = |key| self.metadata.str(key).ok().flatten().map(str::to_owned);
+        let short = stated("general.license");
+        let named =
+            if short.as_deref().is_none_or(|l| l == "other") { stated("general.license.name") } else { None };
+        named.or(short).or_else(|| self.sidecars.licence.clone())
     }
 
     /// Asks the system to read a tensor's data ahead, so that the disk works while something else is computed.

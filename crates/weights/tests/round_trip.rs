@@ -262,7 +262,7 @@ fn small_floats() {
         Dtype::F8E4M3,
         &[(0, 0.0), (1, 0.001953125), (0x38, 1.0), (0x7e, 448.0), (0xfe, -448.0), (0x7f, nan)],
     );
-    check(Dtype::F8E5M2, &[(1, 1.52587890625e-5), (0x3c, 1.0), (0x7b, 57344.0), (0x7c, f32::INFINITY)]);
+    check(Dtype::F8E5M2, &[(1, 2f32.powi(-16)), (0x3c, 1.0), (0x7b, 57344.0), (0x7c, f32::INFINITY)]);
     check(Dtype::F8E8M0, &[(127, 1.0), (128, 2.0), (0, 2f32.powi(-127)), (254, 2f32.powi(127)), (255, nan)]);
     check(Dtype::F8E4M3Fnuz, &[(0x80, nan), (0x40, 1.0), (0x7f, 240.0), (1, 0.0009765625)]);
     check(Dtype::F8E5M2Fnuz, &[(0x80, nan), (0x40, 1.0), (0x7f, 57344.0)]);
