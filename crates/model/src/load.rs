@@ -37,6 +37,7 @@ impl Model {
         let total =
             plan.kept().map(|t| t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64);
         let (mut done, total) = (0, total.sum());
+        checkpoint.check_length()?;
         let mut weights = Vec::with_capacity(plan.tensors.len());
         for spec in &plan.tensors {
             let tensor =
