@@ -3,7 +3,7 @@
 use super::value::{py_space, py_str};
 use super::{methods, strftime, tojson, value};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Rest, Value, ValueKind};
+use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
 
 /// Set as the source of an error that the template raised itself.
@@ -40,6 +40,8 @@ pub(super) fn build(source: &str, now: i64) -> Result<Environment<'static>, Erro
         Err(Error::new(ErrorKind::InvalidOperation, py_str(message)).with_source(Refused))
     });
     env.add_function("strftime_now", move |format: &str| strftime::strftime(format, now));
+    env.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    env.add_function("joiner", minijinja_contrib::globals::joiner);
     add_filters(&mut env);
     add_tests(&mut env);
     env.add_template_owned(NAME, without_generation_blocks(source))?;
@@ -57,6 +59,35 @@ fn add_filters(env: &mut Environment<'static>) {
     });
     env.add_filter("upper", |value: &Value| soft_str(value).to_uppercase());
     env.add_filter("lower", |value: &Value| soft_str(value).to_lowercase());
+    for name in ["e", "escape", "forceescape"] {
+        env.add_filter(name, |value: &Value| escape(&soft_str(value)));
+    }
+    env.add_filter("int", |value: &Value, default: Option<Value>| {
+        let number = match value.as_str() {
+            Some(text) => text
+                .trim_matches(py_space)
+                .parse::<i64>()
+                .ok()
+                .or_else(|| text.parse::<f64>().ok().map(|f| f as i64)),
+            None if value.kind() == ValueKind::Bool => Some(i64::from(value.is_true())),
+            None => value.as_i64().or_else(|| f64::try_from(value.clone()).ok().map(|f| f as i64)),
+        };
+        number.map(Value::from).or(default).unwrap_or_else(|| Value::from(0))
+    });
+    env.add_filter("float", |value: &Value, default: Option<Value>| {
+        let number = match value.as_str() {
+            Some(text) => text.trim_matches(py_space).parse::<f64>().ok(),
+            None => f64::try_from(value.clone()).ok(),
+        };
+        number.map(Value::from).or(default).unwrap_or_else(|| Value::from(0.0))
+    });
+    env.add_filter("wordcount", |value: &Value| words(&soft_str(value)));
+    env.add_filter("center", |state: &mut State<'_, '_>, value: &Value, width: Option<usize>| {
+        let width = width.unwrap_or(80);
+        state.consume_fuel((width / 64) as u64)?;
+        Ok::<_, Error>(methods::pad(&soft_str(value), "center", width, None))
+    });
+    env.add_filter("truncate", truncate);
     // Not part of Jinja2, but templates in circulation use it where arguments may be JSON texts.
     env.add_filter("from_json", |text: &str| -> Result<Value, Error> {
         let json = serde_json::from_str(text)
@@ -76,11 +107,56 @@ fn soft_str(value: &Value) -> String {
     if value.is_undefined() { String::new() } else { py_str(value) }
 }
 
+/// Runs of letters, digits and underscores.
+fn words(text: &str) -> usize {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).count()
+}
+
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&#34;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `truncate(s, length=255, killwords=False, end='...', leeway=5)`.
+fn truncate(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
+    let argument = |at: usize, name: &str| match positional.get(at) {
+        Some(value) => Ok(Some(value.clone())),
+        None => named.get::<Option<Value>>(name),
+    };
+    let number = |value: Option<Value>, default: usize| value.and_then(|v| v.as_usize()).unwrap_or(default);
+    let length = number(argument(0, "length")?, 255);
+    let kill_words = argument(1, "killwords")?.is_some_and(|v| v.is_true());
+    let end = argument(2, "end")?.map_or_else(|| "...".to_owned(), |v| py_str(&v));
+    let leeway = number(argument(3, "leeway")?, 5);
+    let text = soft_str(value);
+    if text.chars().count() <= length.saturating_add(leeway) {
+        return Ok(text);
+    }
+    let kept: String = text.chars().take(length.saturating_sub(end.chars().count())).collect();
+    let kept = if kill_words {
+        kept.as_str()
+    } else {
+        kept.rsplit_once(' ').map_or(kept.as_str(), |(words, _)| words)
+    };
+    Ok(format!("{kept}{end}"))
+}
+
 /// Tests that look at Python's types.
 fn add_tests(env: &mut Environment<'static>) {
     env.add_test("sequence", |v: &Value| {
         matches!(v.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
     });
+    env.add_test("callable", |v: &Value| v.kind() == ValueKind::Plain);
     env.add_test("iterable", |v: &Value| {
         matches!(
             v.kind(),

@@ -1,7 +1,7 @@
 //! The methods of Python's strings, lists and dictionaries that templates call.
 
 use super::value::{py_space, py_str};
-use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
+use minijinja::value::{Kwargs, Rest, Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 
 /// Answers `value.method(args)`.
@@ -55,11 +55,12 @@ fn string(state: &State<'_, '_>, s: &str, method: &str, args: &[Value]) -> Resul
             }
             let found =
                 if method == "partition" { s.split_once(separator) } else { s.rsplit_once(separator) };
-            strings(match (found, method) {
-                (Some((before, after)), _) => vec![before, separator, after],
-                (None, "partition") => vec![s, "", ""],
-                (None, _) => vec!["", "", s],
-            })
+            let three = match (found, method) {
+                (Some((before, after)), _) => [before, separator, after],
+                (None, "partition") => [s, "", ""],
+                (None, _) => ["", "", s],
+            };
+            Value::from(Tuple::from(three.map(Value::from)))
         }
         "startswith" | "endswith" => {
             let (affix, rest): (Value, Rest<Value>) = from_args(args)?;
@@ -124,7 +125,8 @@ fn string(state: &State<'_, '_>, s: &str, method: &str, args: &[Value]) -> Resul
             state.consume_fuel((width / 64) as u64)?;
             pad(s, method, width, fill.and_then(|f| f.chars().next()))
         }
-        "casefold" => Value::from(s.to_lowercase()),
+        "title" => Value::from(title(s)),
+        "casefold" => Value::from(s.to_lowercase().replace('ß', "ss")),
         "swapcase" => Value::from(s.chars().flat_map(swap_case).collect::<String>()),
         "isdecimal" => Value::from(!s.is_empty() && s.chars().all(|c| c.is_ascii_digit())),
         "isspace" => Value::from(!s.is_empty() && s.chars().all(py_space)),
@@ -220,7 +222,7 @@ fn split_lines(s: &str, keep: bool) -> Vec<&str> {
     lines
 }
 
-fn pad(s: &str, method: &str, width: usize, fill: Option<char>) -> Value {
+pub(super) fn pad(s: &str, method: &str, width: usize, fill: Option<char>) -> Value {
     let missing = width.saturating_sub(s.chars().count());
     let fill_with = |n: usize, c: char| std::iter::repeat_n(c, n).collect::<String>();
     let fill = fill.unwrap_or(' ');
@@ -240,6 +242,20 @@ fn pad(s: &str, method: &str, width: usize, fill: Option<char>) -> Value {
             format!("{}{s}{}", fill_with(left, fill), fill_with(missing - left, fill))
         }
     })
+}
+
+/// Every letter after something that is not one becomes a capital, even behind an apostrophe.
+fn title(s: &str) -> String {
+    let mut out = String::with_capacity(s.len());
+    let mut in_word = false;
+    for c in s.chars() {
+        match in_word {
+            true => out.extend(c.to_lowercase()),
+            false => out.extend(c.to_uppercase()),
+        }
+        in_word = c.is_alphabetic();
+    }
+    out
 }
 
 fn swap_case(c: char) -> Vec<char> {

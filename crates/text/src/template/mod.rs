@@ -1,6 +1,7 @@
 //! Chat templates: messages to a prompt, as Jinja2 in Hugging Face transformers renders them.
 
 mod engine;
+mod guard;
 mod methods;
 mod strftime;
 mod tojson;
@@ -54,6 +55,8 @@ impl std::error::Error for TemplateError {}
 pub struct ChatTemplate {
     env: Environment<'static>,
     options: TemplateOptions,
+    source: String,
+    guard: guard::Guard,
 }
 
 /// Templates are a few kilobytes; a larger one is not a chat template.
@@ -79,7 +82,8 @@ impl ChatTemplate {
             });
         }
         let env = engine::build(source, options.now.unwrap_or(0)).map_err(error)?;
-        Ok(Self { env, options })
+        let guard = guard::Guard::new(options.markers.clone());
+        Ok(Self { env, options, source: source.to_owned(), guard })
     }
 
     /// Renders `messages` (a list of objects as in OpenAI's API). `vars` are further variables of the template
@@ -94,6 +98,18 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         vars: &Map<String, Value>,
     ) -> Result<Prompt, TemplateError> {
+        let data = [messages].into_iter().chain(tools).chain(vars.values());
+        if data.into_iter().any(|value| !value::is_shallow(value)) {
+            return Err(TemplateError {
+                message: format!(
+                    "messages, tools or variables are nested more than {} levels deep",
+                    value::MAX_DEPTH
+                ),
+                line: None,
+                advice: "send flatter data",
+                refused: false,
+            });
+        }
         let mut context = Map::new();
         context.insert("messages".into(), messages.clone());
         context.insert("tools".into(), tools.cloned().unwrap_or_default());
@@ -108,10 +124,7 @@ impl ChatTemplate {
         for (name, value) in vars {
             context.insert(name.clone(), value.clone());
         }
-        let text = self.render_text(&context)?;
-        let mut prompt = Prompt::new();
-        prompt.push_template(&text);
-        Ok(prompt)
+        self.guard.render(&self.source, &context, |context| self.render_text(context))
     }
 
     fn render_text(&self, context: &Map<String, Value>) -> Result<String, TemplateError> {

@@ -23,6 +23,28 @@ pub(super) fn from_json(json: &Json) -> Value {
 /// Nesting beyond this is cut short instead of overflowing the stack.
 pub(super) const MAX_DEPTH: usize = 200;
 
+/// Whether `json` may be walked by recursion. JSON texts that were parsed always may.
+pub(super) fn is_shallow(json: &Json) -> bool {
+    let mut level: Vec<&Json> = vec![json];
+    for _ in 0..MAX_DEPTH {
+        level = level
+            .into_iter()
+            .flat_map(|json| -> Box<dyn Iterator<Item = &Json>> {
+                match json {
+                    Json::Array(items) => Box::new(items.iter()),
+                    Json::Object(map) => Box::new(map.values()),
+                    _ => Box::new(std::iter::empty()),
+                }
+            })
+            .filter(|json| json.is_array() || json.is_object())
+            .collect();
+        if level.is_empty() {
+            return true;
+        }
+    }
+    false
+}
+
 /// `str(value)`.
 pub(super) fn py_str(value: &Value) -> String {
     match value.as_str() {
@@ -41,6 +63,7 @@ fn write_py(value: &Value, out: &mut String, depth: usize) {
         return;
     }
     match value.kind() {
+        ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::Number => out.push_str(&py_number(value)),
         ValueKind::String => py_quoted(value.as_str().unwrap_or_default(), out),
         ValueKind::Seq => {
@@ -52,6 +75,9 @@ fn write_py(value: &Value, out: &mut String, depth: usize) {
                     out.push_str(", ");
                 }
                 write_py(&item, out, depth + 1);
+            }
+            if tuple && value.len() == Some(1) {
+                out.push(',');
             }
             out.push(if tuple { ')' } else { ']' });
         }

@@ -23,7 +23,7 @@ pub struct GgufVocab {
     /// `tokenizer.ggml.tokens`.
     pub tokens: Vec<String>,
     /// `tokenizer.ggml.token_type`: 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte. May be empty.
-    pub token_types: Vec<u32>,
+    pub token_types: Vec<i32>,
     /// `tokenizer.ggml.scores`; SentencePiece vocabularies only.
     pub scores: Vec<f32>,
     /// `tokenizer.ggml.merges`: two tokens with a space between them.
@@ -34,6 +34,8 @@ pub struct GgufVocab {
     pub eos: Option<u32>,
     /// `tokenizer.ggml.eot_token_id`: the end of a turn, where it differs from the end of the text.
     pub eot: Option<u32>,
+    /// `tokenizer.ggml.eom_token_id`: the end of a message that calls a tool.
+    pub eom: Option<u32>,
     /// `tokenizer.ggml.unknown_token_id`.
     pub unk: Option<u32>,
     /// `tokenizer.ggml.padding_token_id`.
@@ -48,10 +50,23 @@ pub struct GgufVocab {
 
 const MODELS: [&str; 3] = ["gemma4", "gpt2", "llama"];
 
-const NORMAL: u32 = 1;
-const UNKNOWN: u32 = 2;
-const CONTROL: u32 = 3;
-const USER_DEFINED: u32 = 4;
+/// Control tokens that end a turn or a text in every family that has them.
+pub(super) const END_TOKENS: [&str; 9] = [
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<｜end▁of▁sentence｜>",
+    "<|return|>",
+    "<|call|>",
+];
+
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
 
 pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
     check(&vocab)?;
@@ -69,8 +84,16 @@ pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
     let raw: Vec<bool> = (0..vocab.tokens.len())
         .map(|id| matches!(vocab.type_of(id), UNKNOWN | CONTROL | USER_DEFINED))
         .collect();
-    let mut eos: Vec<u32> = vocab.eos.into_iter().chain(vocab.eot).collect();
-    eos.dedup();
+    // A GGUF file names one end; models end their turns with others, too, which only their spelling gives away.
+    let spelled = (0..vocab.tokens.len())
+        .filter(|&id| vocab.type_of(id) == CONTROL && END_TOKENS.contains(&vocab.tokens[id].as_str()))
+        .map(|id| id as u32);
+    let mut eos: Vec<u32> = Vec::new();
+    for id in vocab.eos.into_iter().chain(vocab.eot).chain(vocab.eom).chain(spelled) {
+        if !eos.contains(&id) {
+            eos.push(id);
+        }
+    }
     let sentence_piece = vocab.model == "llama";
     let texts = vocab.tokens.into_iter().map(|t| Some(t.into_boxed_str())).collect();
     Ok(Tokenizer {
@@ -88,7 +111,7 @@ pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
 }
 
 impl GgufVocab {
-    fn type_of(&self, id: usize) -> u32 {
+    fn type_of(&self, id: usize) -> i32 {
         self.token_types.get(id).copied().unwrap_or(NORMAL)
     }
 }
@@ -114,6 +137,7 @@ fn check(vocab: &GgufVocab) -> Result<(), Error> {
         ("tokenizer.ggml.bos_token_id", vocab.bos),
         ("tokenizer.ggml.eos_token_id", vocab.eos),
         ("tokenizer.ggml.eot_token_id", vocab.eot),
+        ("tokenizer.ggml.eom_token_id", vocab.eom),
         ("tokenizer.ggml.unknown_token_id", vocab.unk),
         ("tokenizer.ggml.padding_token_id", vocab.pad),
     ] {

@@ -3,6 +3,7 @@
 use super::Tokenizer;
 use super::added::{AddedToken, AddedTokens};
 use super::bytes::{MAX_ID, Spelling, TokenTable};
+use super::gguf::END_TOKENS;
 use crate::Error;
 use serde_json::Value;
 use tokenizers::{DecoderWrapper, NormalizedString, Normalizer};
@@ -51,6 +52,10 @@ pub(super) fn load(json: &[u8], config: Option<&Value>) -> Result<Tokenizer, Err
     let ends = around.last().copied().filter(|&id| around.len() > 1 && special[id as usize]);
     let flag = |name: &str| config?.get(name)?.as_bool();
     let bos = bos.or(begins);
+    // Without a configuration only the spelling tells.
+    let spelled =
+        tokens.iter().filter(|t| eos.is_none() && t.special && END_TOKENS.contains(&t.text.as_str()));
+    let eos_ids: Vec<u32> = eos.into_iter().chain(spelled.map(|t| t.id)).collect();
     Ok(Tokenizer {
         added: AddedTokens::new(tokens)?,
         exact,
@@ -58,7 +63,7 @@ pub(super) fn load(json: &[u8], config: Option<&Value>) -> Result<Tokenizer, Err
         add_bos: bos.is_some() && flag("add_bos_token").unwrap_or(begins.is_some() && begins == bos),
         add_eos: eos.is_some() && flag("add_eos_token").unwrap_or(ends.is_some() && ends == eos),
         bos,
-        eos: eos.into_iter().collect(),
+        eos: eos_ids,
         normalizer: inner.get_normalizer().cloned(),
         pre_tokenizer: inner.get_pre_tokenizer().cloned(),
         model: inner.get_model().clone(),
