@@ -143,6 +143,13 @@ impl Engine {
         if batch.is_empty() {
             return;
         }
+        for &work in batch {
+            let seq = &mut self.scheduler.running[work.index];
+            if seq.start() {
+                let (id, prompt_tokens, cached_tokens) = (seq.id, seq.prompt, seq.cached);
+                self.pending.push_back(Event::Started { id, prompt_tokens, cached_tokens });
+            }
+        }
         let running = &self.scheduler.running;
         let chunks: Vec<Chunk<'_>> = batch
             .iter()
@@ -183,9 +190,6 @@ impl Engine {
             self.scheduler.record(work);
             let seq = &mut self.scheduler.running[work.index];
             let id = seq.id;
-            if seq.start() {
-                events.push(Event::Started { id, prompt_tokens: seq.prompt, cached_tokens: seq.cached });
-            }
             match choice {
                 Some(Ok((token, logprob))) => {
                     self.totals.generated_tokens += 1;

@@ -265,7 +265,7 @@ impl Sequence {
         Some(if all { FinishReason::Length } else { FinishReason::Context })
     }
 
-    /// Marks the request as started; true the first time.
+    /// The request is about to be run; true the first time.
     pub(crate) fn start(&mut self) -> bool {
         let first = self.started.is_none();
         self.started.get_or_insert_with(Instant::now);

@@ -89,13 +89,13 @@ impl Scheduler {
     }
 
     /// Lets waiting sequences run, in order, as long as the pages that they and the running ones are known to need
-    /// are there. The first never waits for pages: a sequence that the whole pool cannot hold was refused.
+    /// are there. With none running, the first always fits: what the whole pool cannot hold was refused.
     fn admit(&mut self) {
         while self.running.len() < self.max_running {
             let Some(mut seq) = self.waiting.pop_front() else { return };
             reuse(&mut self.pages, &mut seq);
             let promised: usize = self.running.iter().map(Sequence::pages_short).sum();
-            if !self.running.is_empty() && self.pages.available() < promised + seq.pages_short() {
+            if self.pages.available() < promised + seq.pages_short() {
                 let pages = seq.restart();
                 self.pages.release(&pages);
                 self.waiting.push_front(seq);

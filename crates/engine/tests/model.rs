@@ -182,26 +182,23 @@ fn check(path: &Path, kernels: Options, kv: KvFormat) {
         }
     }
     let single = load(path, Options { threads: 1, ..kernels });
-    for (model, budget, pages, running) in [
-        (&model, 512, 64, 8),
-        (&model, 32, 64, 8),
-        (&model, 7, 64, 8),
-        (&model, 1, 64, 8),
-        (&model, 32, 6, 8),
-        (&single, 100, 64, 3),
+    for (model, budget, pages, running, passes) in [
+        (&model, 512, 64, 8, &["first", "cached"][..]),
+        (&model, 32, 64, 8, &["first"]),
+        (&model, 7, 64, 8, &["first"]),
+        (&model, 1, 64, 8, &["first"]),
+        (&model, 32, 6, 8, &["first", "partly cached"]),
+        (&single, 100, 64, 3, &["first"]),
     ] {
         let mut engine = Engine::new(Arc::clone(model), options(kv, pages, budget, running));
-        for pass in ["first", "cached"] {
+        for &pass in passes {
             let got = run(&mut engine, &requests);
             for ((request, got), want) in requests.iter().zip(&got).zip(&alone) {
                 let case = format!("{}, budget {budget}, {pages} pages, {pass} pass", path.display());
                 assert_eq!(&got.0, want, "{case}: {} tokens of prompt", request.prompt.len());
-                let full = (request.prompt.len() - 1) / PAGE * PAGE;
-                assert!(
-                    got.1 <= full && (pass == "first" || pages < 64 || got.1 == full),
-                    "{case}: {}",
-                    got.1
-                );
+                if pass == "cached" {
+                    assert_eq!(got.1, (request.prompt.len() - 1) / PAGE * PAGE, "{case}");
+                }
             }
         }
     }

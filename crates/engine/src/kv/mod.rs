@@ -118,12 +118,14 @@ impl Pages {
         }
         self.pool.check(&refs)?;
         self.prefix.check(&refs)?;
-        let lost = refs.iter().enumerate().find(|&(page, &n)| {
-            let page = page as u32;
-            (n == 0) as usize != self.pool.is_free(page) as usize + self.prefix.is_idle(page) as usize
-        });
-        lost.map_or(Ok(()), |(page, n)| {
-            Err(format!("page {page}: {n} references, but not in exactly one state"))
-        })
+        let mut states: Vec<usize> = refs.iter().map(|&n| usize::from(n > 0)).collect();
+        for (page, state) in states.iter_mut().enumerate() {
+            *state += usize::from(self.prefix.is_idle(page as u32));
+        }
+        for &page in self.pool.free_list() {
+            states[page as usize] += 1;
+        }
+        let wrong = states.iter().position(|&n| n != 1);
+        wrong.map_or(Ok(()), |page| Err(format!("page {page} is in {} states and not in one", states[page])))
     }
 }

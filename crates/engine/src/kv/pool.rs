@@ -25,8 +25,8 @@ impl Pool {
         self.refs[page as usize]
     }
 
-    pub(super) fn is_free(&self, page: u32) -> bool {
-        self.free.contains(&page)
+    pub(super) fn free_list(&self) -> &[u32] {
+        &self.free
     }
 
     /// Takes a page off the free list, without a reference yet.

@@ -9,6 +9,7 @@ use sampan_model::{Chunk, Logits};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 pub(super) const VOCAB: usize = 40;
 
@@ -33,11 +34,18 @@ pub(super) struct Fake {
     pub(super) tokens: Arc<AtomicUsize>,
     /// From this position on, the logits are not numbers.
     pub(super) broken_from: usize,
+    /// How long a call takes.
+    pub(super) delay: Duration,
 }
 
 impl Fake {
     pub(super) fn new(pages: usize) -> Fake {
-        Fake { pages: vec![[0; PAGE]; pages], tokens: Arc::default(), broken_from: usize::MAX }
+        Fake {
+            pages: vec![[0; PAGE]; pages],
+            tokens: Arc::default(),
+            broken_from: usize::MAX,
+            delay: Duration::ZERO,
+        }
     }
 }
 
@@ -48,6 +56,7 @@ impl Forward for Fake {
 
     fn forward(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) {
         logits.clear();
+        std::thread::sleep(self.delay);
         let mut written = HashSet::new();
         let at =
             |chunk: &Chunk<'_>, position: usize| (chunk.pages[position / PAGE] as usize, position % PAGE);

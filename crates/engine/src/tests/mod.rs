@@ -12,6 +12,12 @@ fn options(pages: usize, max_batch_tokens: usize, max_running: usize) -> EngineO
     EngineOptions { kv_format: KvFormat::F32, pages, max_batch_tokens, max_running, max_waiting: 1000 }
 }
 
+/// An engine may be handed to a thread of its own.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<Engine>();
+};
+
 fn engine(options: EngineOptions) -> Engine {
     Engine::with_forward(Box::new(Fake::new(options.pages)), options)
 }

@@ -4,6 +4,7 @@ use super::fake::alone;
 use super::*;
 use crate::SubmitError;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 #[test]
 fn a_long_prompt_holds_up_neither_answers_nor_short_prompts() {
@@ -100,6 +101,16 @@ fn when_pages_run_out_the_newest_waits_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_growing_answer_does_not_keep_an_older_prompt_from_its_pages() {
+    let mut engine = engine(options(11, 1, 4));
+    let old = engine.submit(request(prompt(1, 240), 1)).expect("fits");
+    let new = engine.submit(request(prompt(2, 1), 300)).expect("fits");
+    let log = run_all(&mut engine);
+    assert!(engine.stats().preemptions > 0);
+    assert_eq!([old, new].map(|id| log.0[&id].tokens.len()), [1, 300]);
+}
+
+#[test]
 fn an_answer_ends_for_the_stated_reason() {
     let base = request(prompt(1, 20), 30);
     let answer = alone(&base, 10_000).0;
@@ -118,6 +129,20 @@ fn an_answer_ends_for_the_stated_reason() {
         let log = run_all(&mut engine);
         assert_eq!((log.0[&id].tokens.len(), log.end(id).0), (tokens, &reason));
     }
+}
+
+#[test]
+fn usage_says_how_long_each_part_took() {
+    const CALL: Duration = Duration::from_millis(3);
+    let mut fake = Fake::new(20);
+    fake.delay = CALL;
+    let mut engine = Engine::with_forward(Box::new(fake), options(20, 10, 1));
+    let first = engine.submit(request(prompt(1, 40), 6)).expect("fits"); // 4 calls, then 5
+    let second = engine.submit(request(prompt(2, 20), 1)).expect("fits"); // waits, then 2 calls
+    let log = run_all(&mut engine);
+    let (first, second) = (log.end(first).1, log.end(second).1);
+    assert!(first.prefill >= 4 * CALL && first.first_token >= first.prefill && first.decode >= 5 * CALL);
+    assert!(second.prefill >= 2 * CALL && second.first_token >= second.prefill + 9 * CALL);
 }
 
 #[test]
