@@ -184,7 +184,7 @@ def _assess(rank: int, world: int, model: Qwen3, tokenizer: Tokenizer, rng: rand
     """Scores the skills, each process its share, and draws more of the weak ones from now on."""
     names = list(data.SKILLS)
     scores = torch.zeros(len(names))
-    each = args.each if done < 1 else 4 * args.each
+    each = args.each if done < 1 else 2 * args.each
     for i in range(rank, len(names), world):
         scores[i] = judge(model, tokenizer, rng, each, [names[i]])[names[i]]
     dist.all_reduce(scores)
@@ -192,8 +192,7 @@ def _assess(rank: int, world: int, model: Qwen3, tokenizer: Tokenizer, rng: rand
     if rank == 0:
         line = {"step": step, "done": round(done, 3), "scores": {k: round(v, 3) for k, v in result.items()}}
         print(json.dumps(line), flush=True)
-    floor = 0.35
-    return {k: BASE[k] * (floor + math.sqrt(max(0.0, 1 - result[k]))) for k in names}
+    return {k: BASE[k] * (0.2 + 1.2 * math.sqrt(max(0.0, 1 - result[k]))) for k in names}
 
 
 def main() -> None:
