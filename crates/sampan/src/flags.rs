@@ -35,7 +35,7 @@ pub(crate) struct MachineArgs {
     /// Threads to compute on [default: the physical cores this process may use]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
-    /// Instruction set: portable, avx2 or avx512 [default: the best that this CPU has]
+    /// Instruction set: portable, avx2, avx512 or amx [default: the best that this CPU has]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) isa: Option<Isa>,
 }

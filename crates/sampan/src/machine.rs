@@ -31,6 +31,11 @@ pub fn peak_resident() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
+/// The memory that this process has resident now, in bytes.
+pub fn resident() -> Option<u64> {
+    kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
+}
+
 /// The processor's name.
 pub fn processor() -> Option<String> {
     let info = fs::read_to_string("/proc/cpuinfo").ok()?;

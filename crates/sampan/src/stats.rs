@@ -6,19 +6,33 @@ use sampan::{Answer, Session};
 use sampan_kernels::{Kernels, limits};
 use serde_json::{Value, json};
 
-/// Bytes per second that this machine reads from memory, measured when it is first asked for.
+/// What this machine can do, measured when it is first asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Bandwidth(Option<f64>);
+pub(crate) struct Machine {
+    read_bytes_per_s: Option<f64>,
+    /// The most memory in use before measuring, which takes memory of its own.
+    peak_before: Option<u64>,
+}
 
-impl Bandwidth {
-    pub(crate) fn measure(&mut self, kernels: &Kernels) -> f64 {
-        *self.0.get_or_insert_with(|| limits::measure_read_bandwidth(kernels.pool()))
+impl Machine {
+    fn read_bytes_per_s(&mut self, kernels: &Kernels) -> f64 {
+        if self.read_bytes_per_s.is_none() {
+            self.peak_before = machine::peak_resident();
+        }
+        *self.read_bytes_per_s.get_or_insert_with(|| limits::measure_read_bandwidth(kernels.pool()))
+    }
+
+    /// The most memory that the model and the program have taken, in bytes.
+    fn peak_memory(&self) -> Option<u64> {
+        match self.peak_before {
+            Some(peak) => machine::resident().map(|now| now.max(peak)),
+            None => machine::peak_resident(),
+        }
     }
 }
 
 /// The lines of `--stats`.
-pub(crate) fn facts(session: &Session, answer: &Answer, bandwidth: &mut Bandwidth) -> Facts {
-    let peak = machine::peak_resident(); // before measuring, which takes memory of its own
+pub(crate) fn facts(session: &Session, answer: &Answer, machine: &mut Machine) -> Facts {
     let usage = answer.usage;
     let speed =
         |speed: Option<f64>| speed.map_or(String::new(), |s| format!(", {} tokens/s", three_digits(s)));
@@ -32,7 +46,7 @@ pub(crate) fn facts(session: &Session, answer: &Answer, bandwidth: &mut Bandwidt
         format!("{} tokens{cached}{}", grouped(usage.prompt_tokens as u64), speed(answer.prompt_speed())),
     );
     let share = answer.generation_speed().map(|tokens_per_s| {
-        let limit = bandwidth.measure(session.model().kernels());
+        let limit = machine.read_bytes_per_s(session.model().kernels());
         let share = 100.0 * bytes_per_token(session, answer) as f64 * tokens_per_s / limit;
         format!(
             "; {} % of the {} GB/s that this machine reads",
@@ -54,7 +68,7 @@ pub(crate) fn facts(session: &Session, answer: &Answer, bandwidth: &mut Bandwidt
     let planned = bytes(session.memory().total() as u64);
     facts.add(
         "memory",
-        match peak {
+        match machine.peak_memory() {
             Some(peak) => format!("{} at the most; the plan says {planned} with a full context", bytes(peak)),
             None => format!("the plan says {planned} with a full context"),
         },

@@ -96,7 +96,13 @@ fn parse_command(text: &str) -> Entry {
 
 /// Whether Enter should start another line instead of sending.
 pub(super) fn is_incomplete(line: &str) -> bool {
-    match line.trim_start().strip_prefix("\"\"\"") {
+    let text = line.trim_start();
+    // Of a command, what comes after its name counts: /system """ begins several lines too.
+    let text = match text.strip_prefix('/') {
+        Some(command) => command.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim_start()),
+        None => text,
+    };
+    match text.strip_prefix("\"\"\"") {
         Some(rest) => !rest.contains("\"\"\""),
         None => line.ends_with('\\'),
     }
@@ -148,6 +154,7 @@ mod tests {
             ("/set seed", command(Command::Set(Some("seed".into()), None))),
             ("/set seed  7", command(Command::Set(Some("seed".into()), Some("7".into())))),
             ("/system Be brief.", command(Command::System(Some("Be brief.".into())))),
+            ("/system \"\"\"Be\nbrief.\"\"\"", command(Command::System(Some("Be\nbrief.".into())))),
             ("/save a file.json", command(Command::Save("a file.json".into()))),
             ("/quit", command(Command::Bye)),
         ] {
@@ -178,6 +185,8 @@ mod tests {
             ("\"\"\"hello", true),
             ("\"\"\"hello\n\"\"\"", false),
             ("say \"\"\"", false),
+            ("/system \"\"\"be", true),
+            ("/system \"\"\"be\nbrief\"\"\"", false),
         ] {
             assert_eq!(is_incomplete(line), incomplete, "{line:?}");
         }

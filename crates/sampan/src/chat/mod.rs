@@ -9,7 +9,7 @@ mod signal;
 use crate::command::{print, say};
 use crate::error::{AppError, Exit, Result};
 use crate::render::{Terminal, harmless};
-use crate::stats::Bandwidth;
+use crate::stats::Machine;
 use command::{Command, Entry};
 use input::{Input, Typed};
 use sampan::{Answer, Conversation, Finish, Listener, Part, Role, Session, Settings};
@@ -46,7 +46,7 @@ pub(crate) fn chat(session: Session, options: Options) -> Result<()> {
         adjustable: Adjustable { settings: options.settings, stats: options.stats },
         conversation: Conversation::new(options.system),
         signals,
-        bandwidth: Bandwidth::default(),
+        machine: Machine::default(),
     };
     if !options.quiet {
         chat.greet(rescue.as_deref())?;
@@ -60,7 +60,7 @@ struct Chat {
     adjustable: Adjustable,
     conversation: Conversation,
     signals: Signals,
-    bandwidth: Bandwidth,
+    machine: Machine,
 }
 
 /// Whether the conversation goes on.
@@ -75,7 +75,7 @@ impl Chat {
             self.session.context()
         );
         if model == "mini" {
-            text.push_str("\nmini is a demonstration, not an assistant; try: 12 + 345");
+            text.push_str("\nmini is a demonstration, not an assistant; try: What is 274 + 58?");
         }
         if let Some(path) = rescue.filter(|path| path.exists()) {
             text.push_str(&format!(
@@ -230,7 +230,7 @@ impl Chat {
         }
         if self.adjustable.stats {
             let (dim, off) = self.terminal.dim_stderr();
-            let facts = crate::stats::facts(&self.session, answer, &mut self.bandwidth);
+            let facts = crate::stats::facts(&self.session, answer, &mut self.machine);
             say(format!("{dim}{facts}{off}").trim_end_matches('\n'));
         }
         Ok(())

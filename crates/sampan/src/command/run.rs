@@ -6,7 +6,7 @@ use crate::cli::Context;
 use crate::error::{AppError, Result};
 use crate::flags::{ModelArgs, SamplingArgs};
 use crate::render::{Terminal, harmless};
-use crate::stats::{self, Bandwidth};
+use crate::stats::{self, Machine};
 use clap::Args;
 use sampan::{Answer, Conversation, Encoded, Finish, Listener, Part, Prepared, Session, Settings, Source};
 use sampan_text::Special;
@@ -188,7 +188,7 @@ fn once(
         note(session, &answer);
     }
     if args.stats {
-        say(stats::facts(session, &answer, &mut Bandwidth::default()).to_string().trim_end());
+        say(stats::facts(session, &answer, &mut Machine::default()).to_string().trim_end());
     }
     Ok(())
 }

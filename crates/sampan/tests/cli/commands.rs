@@ -1,9 +1,7 @@
 //! The commands that look inside: check, tokenize, template, show, doctor, bench.
 
-mod support;
-
+use crate::support::{Folder, tokenizer};
 use serde_json::json;
-use support::{Folder, tokenizer};
 
 #[test]
 fn check_proves_the_families_and_notices_a_difference() {

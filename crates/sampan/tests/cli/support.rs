@@ -1,5 +1,4 @@
 //! Runs the real program in a folder of its own and shows what a user would see.
-#![allow(dead_code)] // each test file uses its part
 
 use sampan_fixtures::Family;
 use serde_json::{Value, json};
@@ -8,54 +7,56 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A folder that is gone after the test.
-pub struct Folder(tempfile::TempDir);
+pub(crate) struct Folder(tempfile::TempDir);
 
 /// What a run of the program left behind.
 #[derive(Debug)]
-pub struct Outcome {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Outcome {
     /// Stdout of a run that has to succeed.
     #[track_caller]
-    pub fn success(self) -> String {
+    pub(crate) fn success(self) -> String {
         assert_eq!(self.code, 0, "{self:#?}");
         self.stdout
     }
 
     /// Stdout as JSON, of a run that has to succeed.
     #[track_caller]
-    pub fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.success()).unwrap()
     }
 
     /// A user's mistake: exit code 1, nothing on stdout, an error with these parts, and a hint with that one.
-    #[track_caller]
-    pub fn mistake(self, parts: &[&str], hint: &str) {
-        assert_eq!((self.code, self.stdout.as_str()), (1, ""), "{self:#?}");
-        let (error, advice) =
-            self.stderr.split_once("\nhint: ").unwrap_or_else(|| panic!("no hint: {self:#?}"));
-        assert!(error.contains("error: "), "{self:#?}");
-        for part in parts {
-            assert!(error.contains(part), "no {part:?} in the error of {self:#?}");
+    pub(crate) fn mistake(&self, parts: &[&str], hint: &str) -> Result<(), String> {
+        let wrong = |what: &str| Err(format!("{what} in {self:#?}"));
+        if (self.code, self.stdout.as_str()) != (1, "") {
+            return wrong("another exit code than 1, or something on stdout,");
         }
-        assert!(advice.contains(hint), "no {hint:?} in the hint of {self:#?}");
+        let Some((error, advice)) = self.stderr.split_once("\nhint: ") else { return wrong("no hint") };
+        for part in parts.iter().chain(&["error: "]) {
+            if !error.contains(part) {
+                return wrong(&format!("no {part:?} in the error"));
+            }
+        }
+        if advice.contains(hint) { Ok(()) } else { wrong(&format!("no {hint:?} in the hint")) }
     }
 }
 
 impl Folder {
-    pub fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         Folder(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, content).unwrap();
@@ -63,7 +64,7 @@ impl Folder {
     }
 
     /// The fixture of a family as a model folder without words.
-    pub fn family(&self, name: &str) -> Family {
+    pub(crate) fn family(&self, name: &str) -> Family {
         let family = Family::load(name).unwrap();
         std::fs::create_dir_all(self.path("model")).unwrap();
         family.write_checkpoint(&self.path("model")).unwrap();
@@ -71,7 +72,7 @@ impl Folder {
     }
 
     /// A tiny model that can speak, in `model/`. What it says is noise.
-    pub fn model(&self) {
+    pub(crate) fn model(&self) {
         let family = Family::load("qwen3").unwrap();
         let mut config = family.config;
         config["vocab_size"] = 512.into(); // more rows than tokens, as published models have
@@ -83,12 +84,12 @@ impl Folder {
     }
 
     /// Runs `sampan` with arguments separated by single spaces, here.
-    pub fn sampan(&self, arguments: &str) -> Outcome {
+    pub(crate) fn sampan(&self, arguments: &str) -> Outcome {
         self.sampan_with(arguments, "")
     }
 
     /// The same with text on stdin.
-    pub fn sampan_with(&self, arguments: &str, stdin: impl AsRef<[u8]>) -> Outcome {
+    pub(crate) fn sampan_with(&self, arguments: &str, stdin: impl AsRef<[u8]>) -> Outcome {
         let mut command = command(self.0.path());
         let mut child = command.args(arguments.split(' ')).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
@@ -107,14 +108,14 @@ impl Folder {
 }
 
 /// The program, with pipes for stdin, stdout and stderr.
-pub fn command(folder: &Path) -> Command {
+pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));
     command.current_dir(folder).env("HOME", folder).env_remove("XDG_STATE_HOME");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-pub const TEMPLATE: &str = "\
+pub(crate) const TEMPLATE: &str = "\
 {%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}
 {%- endfor %}
@@ -123,7 +124,7 @@ pub const TEMPLATE: &str = "\
 {%- if enable_thinking is defined and enable_thinking %}{{ '<think>\\n' }}{% endif %}";
 
 /// A byte-level vocabulary without merges: 256 bytes, then control tokens and thought markers, then `more`.
-pub fn tokenizer(more: &[&str]) -> Value {
+pub(crate) fn tokenizer(more: &[&str]) -> Value {
     let printable = |b: &u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
     let mut shifted = 256..;
     let spell = |b: u32| char::from_u32(if printable(&b) { b } else { shifted.next().unwrap() }).unwrap();

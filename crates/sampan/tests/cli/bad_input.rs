@@ -1,10 +1,8 @@
 //! Every kind of bad input: a clear error that says what, where and what to do, with exit code 1.
 
-mod support;
-
+use crate::support::{Folder, TEMPLATE, command, tokenizer};
 use serde_json::json;
 use std::io::Read;
-use support::{Folder, TEMPLATE, command, tokenizer};
 
 /// What is wrong, how it comes about, what is typed, what the error says, what the hint says.
 type Case = (&'static str, fn(&Folder), &'static str, &'static [&'static str], &'static str);
@@ -160,13 +158,16 @@ fn retype(folder: &Folder, name: &str) {
 
 #[test]
 fn models_that_cannot_be_run() {
+    let mut wrong = Vec::new();
     for (what, prepare, arguments, parts, hint) in MODELS {
         let folder = Folder::new();
         folder.model();
         prepare(&folder);
-        println!("{what}");
-        folder.sampan(arguments).mistake(parts, hint);
+        if let Err(why) = folder.sampan(arguments).mistake(parts, hint) {
+            wrong.push(format!("{what}: {why}"));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -178,7 +179,6 @@ fn command_lines_and_files_that_make_no_sense() {
     folder.write("m.json", r#"[{"role": "user", "content": "x"}]"#);
     folder.write("fails.jinja", "\n{{ messages[0].content.nope() }}");
     let cases: &[(&str, &str, &[&str], &str)] = &[
-        ("", "", &[], "name a command"),
         ("fly", "", &["fly"], "sampan --help"),
         ("run model hi --temperature hot", "", &["--temperature"], "sampan run --help"),
         ("run model hi --top-p 2", "", &["--top-p", "from 0 to 1"], "run --help"),
@@ -195,22 +195,18 @@ fn command_lines_and_files_that_make_no_sense() {
         ("check model absent.safetensors", "", &["absent.safetensors"], ""),
         ("check model model/model.safetensors", "", &["no tensor \"ids\""], "golden file holds"),
     ];
+    let mut wrong = Vec::new();
     for (arguments, stdin, parts, hint) in cases {
-        println!("{arguments}");
-        let outcome = match arguments.is_empty() {
-            true => {
-                let output = command(folder.path("").as_path()).output().unwrap();
-                let code = output.status.code().unwrap();
-                assert_eq!(code, 1);
-                assert!(String::from_utf8_lossy(&output.stderr).contains(hint));
-                continue;
-            }
-            false => folder.sampan_with(arguments, stdin),
-        };
-        outcome.mistake(parts, hint);
+        if let Err(why) = folder.sampan_with(arguments, stdin).mistake(parts, hint) {
+            wrong.push(format!("{arguments}: {why}"));
+        }
     }
-    folder.sampan_with("run model", b"caf\xe9").mistake(&["not UTF-8", "byte 3"], "iconv");
-    folder.sampan_with("tokenize model", b"\xff").mistake(&["not UTF-8", "byte 0"], "iconv");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let nothing = command(folder.path("").as_path()).output().unwrap();
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("hint: name a command"), "{nothing:?}");
+    folder.sampan_with("run model", b"caf\xe9").mistake(&["not UTF-8", "byte 3"], "iconv").unwrap();
+    folder.sampan_with("tokenize model", b"\xff").mistake(&["not UTF-8", "byte 0"], "iconv").unwrap();
 }
 
 #[test]

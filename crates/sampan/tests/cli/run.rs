@@ -1,9 +1,7 @@
 //! `sampan run` on a tiny model whose words are noise: what goes where, what repeats, what is counted.
 
-mod support;
-
+use crate::support::Folder;
 use serde_json::{Value, json};
-use support::Folder;
 
 fn speaking() -> Folder {
     let folder = Folder::new();
