@@ -427,11 +427,12 @@ impl Marking<'_> {
 
 /// The parts of a string that are looked at: what an assistant said is cut at its reasoning tags.
 fn pieces(s: &str, place: Place) -> Vec<Range<usize>> {
+    let tags: &[&str] = if place == Place::Assistant { &REASONING } else { &[] };
     let mut pieces = Vec::new();
     let mut done = 0;
-    while place == Place::Assistant {
-        let next = REASONING.iter().filter_map(|tag| Some((s[done..].find(tag)? + done, tag.len()))).min();
-        let Some((at, len)) = next else { break };
+    let next =
+        |from: usize| tags.iter().filter_map(|tag| Some((s[from..].find(tag)? + from, tag.len()))).min();
+    while let Some((at, len)) = next(done) {
         pieces.push(done..at);
         done = at + len;
     }
