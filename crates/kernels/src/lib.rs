@@ -23,6 +23,9 @@ pub use matrix::{Matrix, PackError};
 pub use pool::Pool;
 pub use table::Table;
 
+use isa::attention::Bf16Products;
+use isa::level::Level;
+
 /// How to set up [`Kernels`].
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -58,6 +61,8 @@ pub struct Kernels {
     exact: bool,
     pool: Pool,
     table: Table,
+    level: Level,
+    bf16: Bf16Products,
     attention: attention::ScratchPool,
 }
 
@@ -74,7 +79,8 @@ impl Kernels {
         }
         let table = Table::new(isa, options.exact);
         let (pool, attention) = (Pool::new(options.threads), Default::default());
-        Ok(Kernels { isa, exact: options.exact, pool, table, attention })
+        let (level, bf16) = (Level::of(isa), Bf16Products::of(isa));
+        Ok(Kernels { isa, exact: options.exact, pool, table, level, bf16, attention })
     }
 
     /// The instruction-set level in use.

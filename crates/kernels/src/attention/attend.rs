@@ -1,9 +1,10 @@
 //! Cutting a batch into tiles and handing them to threads.
 
-use super::tile::{MAX_ROWS, PARTITION, Partial, Tile, run};
-use super::{AttentionSpec, KvStore, Span};
+use super::tile::{PARTITION, Partial, Tile, run};
+use super::{AttentionSpec, KvFormat, KvStore, Span};
 use super::{Scratch, ScratchPool};
 use crate::Kernels;
+use crate::isa::attention::{Bf16Products, Choice, tile_rows};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
@@ -29,6 +30,18 @@ struct Call<'a> {
 }
 
 impl Kernels {
+    fn attention_choice(&self) -> Choice {
+        Choice { level: self.level, bf16: self.bf16 }
+    }
+
+    /// The 16-bit format of keys and values that attention is fastest with here.
+    pub fn fast_kv_format(&self) -> KvFormat {
+        match self.bf16 {
+            Bf16Products::Vectors => KvFormat::F16,
+            Bf16Products::Dots(_) | Bf16Products::Tiles(_) => KvFormat::Bf16,
+        }
+    }
+
     /// Causal attention of a batch: the row at position `p` sees `max(0, p - window + 1)..=p`.
     ///
     /// `q` is `n x heads * key_dim`, `out` is `n x heads * value_dim`; keys and values of the batch's own rows
@@ -50,7 +63,8 @@ impl Kernels {
         assert!(spec.heads.is_multiple_of(shape.kv_heads), "{} heads over {}", spec.heads, shape.kv_heads);
         assert!(spec.window != Some(0), "a row sees at least itself");
         assert!(spec.sinks.is_none_or(|sinks| sinks.len() == spec.heads), "one sink per head");
-        let work = cut(spec, store, spans, out);
+        let rows = tile_rows(self.attention_choice(), shape.format);
+        let work = cut(spec, store, spans, rows, out);
         let call = Call { kernels: self, spec, store, q };
         let keys: usize = work.iter().map(|w| w.tile.rows * w.tile.seen_by_any(0..w.tile.rows).len()).sum();
         let threads = self.pool().threads();
@@ -92,7 +106,7 @@ impl Call<'_> {
     /// All partitions of a tile, one after the other.
     fn whole(&self, work: Work<'_, '_>, scratch: &mut Scratch) {
         self.load(&work, scratch);
-        run(self.kernels.level(), &work.tile, work.tile.partitions(), scratch);
+        run(self.kernels.attention_choice(), &work.tile, work.tile.partitions(), scratch);
         self.finish(work, &scratch.total);
     }
 
@@ -109,7 +123,7 @@ impl Call<'_> {
             let (work, part) = (&work[pieces[i].0], pieces[i].1);
             self.kernels.attention.with(|scratch| {
                 self.load(work, scratch);
-                run(self.kernels.level(), &work.tile, part..part + 1, scratch);
+                run(self.kernels.attention_choice(), &work.tile, part..part + 1, scratch);
                 *lock(&partials[i]) = scratch.total.first(work.tile.rows, self.store.shape().value_stride());
             });
         });
@@ -135,20 +149,21 @@ impl Call<'_> {
     }
 }
 
-/// Cuts a batch into tiles, those with the most keys first.
+/// Cuts a batch into tiles of up to `rows` rows, those with the most keys first.
 fn cut<'a, 'o>(
     spec: &AttentionSpec<'_>,
     store: &'a KvStore,
     spans: &[Span<'a>],
+    rows: usize,
     out: &'o mut [f32],
 ) -> Vec<Work<'a, 'o>> {
     let shape = store.shape();
-    let heads = heads_per_tile(spec.heads / shape.kv_heads);
+    let heads = heads_per_tile(spec.heads / shape.kv_heads, rows);
     let blocks = spec.heads / heads;
     let mut slices: Vec<&mut [f32]> = out.chunks_exact_mut(heads * shape.value_dim).collect();
     let mut work = Vec::new();
     for span in spans {
-        for rows in chunks(span.rows.clone(), MAX_ROWS / heads) {
+        for rows in chunks(span.rows.clone(), rows / heads) {
             for block in 0..blocks {
                 let out = rows.clone().map(|row| std::mem::take(&mut slices[row * blocks + block])).collect();
                 let tile = Tile {
@@ -169,9 +184,9 @@ fn cut<'a, 'o>(
     work
 }
 
-/// The largest number of heads up to [`MAX_ROWS`] that divides a group.
-fn heads_per_tile(group: usize) -> usize {
-    (1..=group.min(MAX_ROWS)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1)
+/// The largest number of heads up to `rows` that divides a group.
+fn heads_per_tile(group: usize, rows: usize) -> usize {
+    (1..=group.min(rows)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1)
 }
 
 fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {

@@ -11,7 +11,7 @@ mod tests;
 mod tile;
 
 pub use store::{KvFormat, KvShape, KvStore, PAGE};
-pub(crate) use tile::{LOWEST, PARTITION, QUERY_BLOCK, ROW, Scratch, ScratchPool, Tile};
+pub(crate) use tile::{LOWEST, MAX_ROWS, PARTITION, QUERY_BLOCK, ROW, Scratch, ScratchPool, Tile};
 
 use crate::Kernels;
 use std::ops::Range;

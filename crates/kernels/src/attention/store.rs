@@ -9,10 +9,10 @@
 //! | bf16     | `[key_dim / 2][PAGE][2]` dim pairs | `[PAGE / 2][value_dim][2]` token pairs |
 //!
 //! Tokens are the fast axis of the keys, so one vector load holds one dimension of many tokens and a score
-//! needs no horizontal sum. The bf16 pairs are what dot-product instructions take. `key_dim` is rounded up to
-//! an even number and `value_dim` to a multiple of 16; the padding is zero.
+//! needs no horizontal sum. The bf16 pairs are what dot-product and tile instructions take. `key_dim` is rounded
+//! up to an even number and `value_dim` to a multiple of 16, for bf16 both to a multiple of 32; the padding is zero.
 
-use bytemuck::{Pod, Zeroable};
+use crate::isa::buffer::Buffer;
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -61,12 +61,12 @@ impl KvShape {
 
     /// `key_dim` as stored.
     pub(crate) fn key_stride(&self) -> usize {
-        self.key_dim.next_multiple_of(2)
+        self.key_dim.next_multiple_of(if self.format == KvFormat::Bf16 { 32 } else { 2 })
     }
 
     /// `value_dim` as stored.
     pub(crate) fn value_stride(&self) -> usize {
-        self.value_dim.next_multiple_of(16)
+        self.value_dim.next_multiple_of(if self.format == KvFormat::Bf16 { 32 } else { 16 })
     }
 
     /// Bytes of one head's keys in a page.
@@ -80,11 +80,6 @@ impl KvShape {
     }
 }
 
-/// One cache line: what pages are made of, so that every vector load in them is aligned.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u32; 16]);
-
 /// One layer's pages of keys and values.
 ///
 /// Memory is committed by the operating system when a page is first written. A page's contents are whatever
@@ -92,7 +87,7 @@ struct Line([u32; 16]);
 pub struct KvStore {
     shape: KvShape,
     pages: usize,
-    lines: Vec<Line>,
+    data: Buffer,
 }
 
 impl std::fmt::Debug for KvStore {
@@ -107,8 +102,7 @@ impl std::fmt::Debug for KvStore {
 impl KvStore {
     /// A store of `pages` pages, zeroed.
     pub fn new(shape: KvShape, pages: usize) -> KvStore {
-        let lines = pages * shape.page_bytes() / size_of::<Line>();
-        KvStore { shape, pages, lines: bytemuck::zeroed_vec(lines) }
+        KvStore { shape, pages, data: Buffer::zeroed(pages * shape.page_bytes()) }
     }
 
     /// How many pages there are.
@@ -123,17 +117,17 @@ impl KvStore {
 
     /// Bytes of all pages.
     pub fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        self.data.len()
     }
 
     /// All pages' bytes.
     pub(crate) fn data(&self) -> &[u8] {
-        bytemuck::cast_slice(&self.lines)
+        &self.data
     }
 
     /// All pages' bytes.
     pub(crate) fn data_mut(&mut self) -> &mut [u8] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        &mut self.data
     }
 
     /// The keys and the values of one head in one page.

@@ -1,11 +1,24 @@
 //! Every format and level against a plain f64 oracle, and bit-for-bit independence of how a batch was cut.
 
 use super::*;
+use crate::cpu::Avx512;
+use crate::isa::attention::Bf16Products;
 use crate::{Isa, Options};
 use half::{bf16, f16};
 
 fn kernels(isa: Isa, threads: usize) -> Kernels {
     Kernels::new(Options { isa: Some(isa), threads, ..Options::default() }).expect("an available level")
+}
+
+/// Kernels at every level this CPU can run, those that it would not choose by itself among them.
+fn every_level(threads: usize) -> Vec<Kernels> {
+    let mut all: Vec<Kernels> = Isa::available().into_iter().map(|isa| kernels(isa, threads)).collect();
+    if let Some(token) = Avx512::detect() {
+        for bf16 in [Bf16Products::Vectors, Bf16Products::Dots(token)] {
+            all.push(Kernels { bf16, ..kernels(Isa::Avx512, threads) });
+        }
+    }
+    all
 }
 
 /// A small generator: the tests must not depend on another crate's choice of stream.
@@ -132,11 +145,10 @@ impl Data {
         results
     }
 
-    /// The batch's rows of all sequences in f64, over the numbers as they are stored, and the largest score.
-    fn oracle(&self, isa: Isa) -> (Vec<Vec<f32>>, f64) {
+    /// The batch's rows of all sequences in f64, over the numbers as they are stored (with `rounds`, queries in
+    /// bf16 too), and the largest score.
+    fn oracle(&self, rounds: bool) -> (Vec<Vec<f32>>, f64) {
         let Case { heads, kv_heads, key_dim, value_dim, .. } = self.case;
-        // With bf16 dot products the queries are rounded as well.
-        let rounds = self.format == KvFormat::Bf16 && isa >= Isa::Avx512;
         let stored = |x: f32| match self.format {
             KvFormat::F32 => f64::from(x),
             KvFormat::F16 => f16::from_f32(x).to_f64(),
@@ -197,23 +209,30 @@ impl Data {
 
 /// Runs a case at every level in every format and compares the batch's rows with the oracle.
 fn check(case: Case) {
-    for isa in Isa::available() {
-        let kernels = kernels(isa, 2);
-        for format in [KvFormat::F32, KvFormat::F16, KvFormat::Bf16] {
-            let data = Data::new(&case, format);
-            let (expected, largest) = data.oracle(isa);
-            let rounds = format == KvFormat::Bf16 && isa >= Isa::Avx512;
+    let levels = every_level(2);
+    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Bf16] {
+        let data = Data::new(&case, format);
+        let [exact, rounded] = [false, true].map(|rounds| data.oracle(rounds));
+        for kernels in &levels {
+            let bf16 = format == KvFormat::Bf16;
+            // Values are up to 4 or so, and a weight feels its score's error in full: some last bits of f32, with
+            // tiles of 2^-17. Dot products also round weights to bf16, 2^-9.
+            let ((expected, largest), per_score, rounding) = match kernels.bf16 {
+                Bf16Products::Dots(_) if bf16 => (&rounded, 1e-6, 0.008),
+                Bf16Products::Tiles(_) if bf16 => (&exact, 1e-5, 2e-5),
+                _ => (&exact, 1e-6, 4e-6),
+            };
+            let tolerance = (rounding + per_score * largest) as f32;
+            let actual = data.run(kernels, &data.steps(), 1);
             let width = case.heads * case.value_dim;
-            // Values are up to 4 or so. f32 scores are off by some of their last bits, which a weight feels in
-            // full; rounding weights to bf16 costs 2^-9 of each.
-            let tolerance = (4e-6 + 1e-6 * largest) as f32 + if rounds { 4.0 * 0.002 } else { 0.0 };
-            let actual = data.run(&kernels, &data.steps(), 1);
-            for (s, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
+            for (s, (actual, expected)) in actual.iter().zip(expected).enumerate() {
                 let before = case.spans[s].0;
                 for (i, (a, e)) in actual[before * width..].iter().zip(expected).enumerate() {
                     assert!(
                         (a - e).abs() <= tolerance,
-                        "{isa} {format:?} {case:?}: sequence {s}, position {}, head {}, dim {}: {a} for {e}",
+                        "{} {:?} {format:?} {case:?}: sequence {s}, position {}, head {}, dim {}: {a} for {e}",
+                        kernels.isa,
+                        kernels.bf16,
                         before + i / width,
                         i / case.value_dim % case.heads,
                         i % case.value_dim,
@@ -297,8 +316,8 @@ fn does_not_depend_on_chunks_batches_threads_or_pages() {
         },
         Case { heads: 2, kv_heads: 1, key_dim: 16, value_dim: 16, spans: vec![(0, 1050)], ..PLAIN },
     ];
-    for isa in Isa::available() {
-        let (one, many) = (kernels(isa, 1), kernels(isa, 3));
+    for (one, many) in every_level(1).into_iter().zip(every_level(3)) {
+        let level = (one.isa, one.bf16);
         for case in &cases {
             for format in [KvFormat::F32, KvFormat::F16, KvFormat::Bf16] {
                 let data = Data::new(case, format);
@@ -328,7 +347,7 @@ fn does_not_depend_on_chunks_batches_threads_or_pages() {
                         let actual = data.run(kernels, steps, threads);
                         assert!(
                             same_bits(&actual, &expected),
-                            "{isa} {format:?} {case:?} {name} on {threads} threads"
+                            "{level:?} {format:?} {case:?} {name} on {threads} threads"
                         );
                     }
                 }
@@ -344,8 +363,7 @@ fn same_bits(a: &[Vec<f32>], b: &[Vec<f32>]) -> bool {
 #[test]
 fn pages_before_the_window_are_not_read() {
     let case = Case { window: Some(40), spans: vec![(0, 200)], ..PLAIN };
-    for isa in Isa::available() {
-        let kernels = kernels(isa, 1);
+    for kernels in every_level(1) {
         let data = Data::new(&case, KvFormat::F16);
         let expected = data.run(&kernels, &[vec![(0, 0, 200)]], 0);
         let mut store = KvStore::new(data.shape(), 7);
@@ -388,14 +406,13 @@ fn a_copied_page_reads_like_the_original() {
 #[test]
 fn half_precision_saturates_instead_of_overflowing() {
     let shape = KvShape { kv_heads: 1, key_dim: 16, value_dim: 16, format: KvFormat::F16 };
-    for isa in Isa::available() {
-        let kernels = kernels(isa, 1);
+    for kernels in every_level(1) {
         let mut store = KvStore::new(shape, 2);
         let span = [Span { pages: &[0, 1], rows: 0..40, start: 0 }];
         kernels.kv_write(&mut store, &span, &[1e9; 40 * 16], &[-1e9; 40 * 16]);
         let spec = AttentionSpec { heads: 1, scale: 1.0, softcap: None, window: None, sinks: None };
         let mut out = [0.0; 40 * 16];
         kernels.attend(&spec, &store, &span, &[0.5; 40 * 16], &mut out);
-        assert!(out.iter().all(|x| (x + 65504.0).abs() < 1.0), "{isa}: {out:?}");
+        assert!(out.iter().all(|x| (x + 65504.0).abs() < 1.0), "{}: {out:?}", kernels.isa);
     }
 }

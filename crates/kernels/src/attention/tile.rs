@@ -1,8 +1,7 @@
 //! One piece of attention: some rows of one sequence, the query heads of one key/value head.
 
 use super::store::{KvShape, KvStore, PAGE};
-use crate::isa::attention::partition;
-use crate::isa::level::Level;
+use crate::isa::attention::{Choice, partition};
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -17,7 +16,7 @@ pub(crate) const ROW: usize = PARTITION + 32;
 pub(crate) const QUERY_BLOCK: usize = 16;
 
 /// Rows of one tile at most: their scores for a partition stay in the second-level cache.
-pub(crate) const MAX_ROWS: usize = 48;
+pub(crate) const MAX_ROWS: usize = 64;
 
 /// The running maximum before any score; finite, so that differences from it are numbers.
 pub(crate) const LOWEST: f32 = -3.0e38;
@@ -73,11 +72,12 @@ pub(crate) struct Scratch {
     pub(crate) packed: Vec<u32>,
     /// Scores, then weights, `rows x ROW`.
     pub(crate) scores: Vec<f32>,
-    /// Weights as pairs of bf16, `rows x ROW / 2`.
+    /// Weights as pairs of bf16, `rows x ROW / 2`; after [`MAX_ROWS`] rows, where tiles are used, what the first
+    /// rounding left.
     pub(crate) weights: Vec<u32>,
     /// One head of a page, widened to f32.
     pub(crate) wide: Vec<f32>,
-    /// The values of a page of which only some tokens may be read, the others zero.
+    /// The values of up to two pages of which only some tokens may be read, the others zero.
     pub(crate) ragged: Vec<u32>,
     /// This partition's result.
     pub(crate) part: Partial,
@@ -93,9 +93,9 @@ impl Scratch {
         grow(&mut self.q, MAX_ROWS * self.query_stride);
         grow(&mut self.packed, MAX_ROWS * self.query_stride);
         grow(&mut self.scores, MAX_ROWS * ROW);
-        grow(&mut self.weights, MAX_ROWS * ROW / 2);
+        grow(&mut self.weights, MAX_ROWS * ROW);
         grow(&mut self.wide, PAGE * keys.max(values));
-        grow(&mut self.ragged, values * PAGE);
+        grow(&mut self.ragged, 2 * values * PAGE);
         for partial in [&mut self.part, &mut self.total] {
             grow(&mut partial.max, MAX_ROWS);
             grow(&mut partial.sum, MAX_ROWS);
@@ -190,12 +190,12 @@ impl Partial {
 
 /// Attention of `tile` over the partitions `parts`, in order; the result is `scratch.total`. The queries must
 /// have been loaded.
-pub(crate) fn run(level: Level, tile: &Tile<'_>, parts: Range<usize>, scratch: &mut Scratch) {
+pub(crate) fn run(choice: Choice, tile: &Tile<'_>, parts: Range<usize>, scratch: &mut Scratch) {
     let stride = tile.store.shape().value_stride();
     scratch.total.clear(tile.rows, stride);
     for part in parts {
         scratch.part.clear(tile.rows, stride);
-        partition(level, tile, part, scratch);
+        partition(choice, tile, part, scratch);
         let Scratch { part, total, .. } = scratch;
         total.append(part, tile.rows, stride);
     }

@@ -18,7 +18,7 @@ use crate::isa::ops;
 impl Kernels {
     /// The vectors that row operations and attention use.
     pub(crate) fn level(&self) -> Level {
-        Level::of(self.isa())
+        self.level
     }
 
     /// `out = weight * x / sqrt(mean(x^2) + eps)` for every row of `dim` numbers; no weight means ones.

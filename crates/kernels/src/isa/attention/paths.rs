@@ -6,9 +6,9 @@
 #![allow(unsafe_code)]
 
 use crate::attention::{PAGE, QUERY_BLOCK, ROW, Scratch};
+use crate::isa::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
-use crate::isa::lanes::{Bf16x32, F32x8, F32x16, sum};
-use crate::isa::lanes::{Lanes, P32x8};
+use crate::isa::lanes::{Bf16x32, F32x16, sum};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -272,26 +272,6 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
             }
         }
     }
-}
-
-/// How a level treats bf16 pages.
-pub(super) trait Bf16Path: Lanes {
-    /// Its path.
-    type Path: Path<Self>;
-}
-
-impl Bf16Path for P32x8 {
-    type Path = Plain<Bf16>;
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Bf16Path for F32x8 {
-    type Path = Plain<Bf16>;
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Bf16Path for F32x16 {
-    type Path = Dot;
 }
 
 /// bf16 dot products: queries and weights are rounded to bf16 too.

@@ -13,6 +13,21 @@ pub(crate) struct F32x16(__m512);
 #[derive(Clone, Copy)]
 pub(crate) struct Bf16x32(__m512bh);
 
+impl F32x16 {
+    /// Widens sixteen consecutive bf16 numbers.
+    ///
+    /// # Safety
+    /// The CPU offers the level, and the pointer sixteen numbers.
+    #[inline(always)]
+    pub(crate) unsafe fn load_bf16(from: *const u16) -> F32x16 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            F32x16(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+        }
+    }
+}
+
 impl Bf16x32 {
     /// Sixteen pairs.
     ///
