@@ -3,16 +3,30 @@
 /// Width of the running sums: what is added to which does not depend on the machine.
 const LANES: usize = 16;
 
+/// Hands out a row's numbers, each with the lane that it belongs to.
+#[inline(always)]
+fn by_lanes(row: &[f32], mut f: impl FnMut(usize, f32)) {
+    // Parts of a length known to the compiler become vector code.
+    let parts = row.chunks_exact(LANES);
+    let rest = parts.remainder();
+    for part in parts {
+        for (i, &x) in part.iter().enumerate() {
+            f(i, x);
+        }
+    }
+    for (i, &x) in rest.iter().enumerate() {
+        f(i, x);
+    }
+}
+
 /// The largest of a row of logits. An error says why nothing can be chosen from it.
 pub(super) fn max(row: &[f32]) -> Result<f32, &'static str> {
     let mut best = [f32::NEG_INFINITY; LANES];
     let mut bad = [false; LANES];
-    for part in row.chunks(LANES) {
-        for (i, &x) in part.iter().enumerate() {
-            best[i] = if x > best[i] { x } else { best[i] };
-            bad[i] |= x.is_nan() || x == f32::INFINITY;
-        }
-    }
+    by_lanes(row, |i, x| {
+        best[i] = if x > best[i] { x } else { best[i] };
+        bad[i] |= x.is_nan() | (x == f32::INFINITY);
+    });
     let max = best.into_iter().fold(f32::NEG_INFINITY, f32::max);
     if bad.contains(&true) {
         return Err("are not finite: the weights are damaged or a kernel is wrong; check the file's hash, \
@@ -24,11 +38,7 @@ pub(super) fn max(row: &[f32]) -> Result<f32, &'static str> {
 /// The sum of `exp((x - max) / temperature)` over a row.
 pub(super) fn sum_exp(row: &[f32], max: f32, temperature: f32) -> f64 {
     let mut sums = [0f64; LANES];
-    for part in row.chunks(LANES) {
-        for (sum, &x) in sums.iter_mut().zip(part) {
-            *sum += f64::from(exp((x - max) / temperature));
-        }
-    }
+    by_lanes(row, |i, x| sums[i] += f64::from(exp((x - max) / temperature)));
     sums.into_iter().sum()
 }
 
