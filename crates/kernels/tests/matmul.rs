@@ -35,7 +35,7 @@ enum Scales {
 /// Random blocks of a format: every bit pattern of the codes, finite scales.
 fn weights(random: &mut Random, format: Format, rows: usize, cols: usize, scales: Scales) -> Vec<u8> {
     let mut bytes: Vec<u8> =
-        (0..rows * format.row_bytes(cols).unwrap()).map(|_| random.next() as u8).collect();
+        (0..rows * format.row_bytes(cols).expect("a valid shape")).map(|_| random.next() as u8).collect();
     // Offsets of the half-precision scales in a block, and of an exponent.
     let (halves, exponent): (&[usize], Option<usize>) = match format {
         Format::F32 => {
@@ -93,7 +93,7 @@ fn activations(random: &mut Random, n: usize, cols: usize) -> Vec<f32> {
 }
 
 fn kernels(isa: Isa, threads: usize, exact: bool) -> Kernels {
-    Kernels::new(Options { isa: Some(isa), threads, exact }).unwrap()
+    Kernels::new(Options { isa: Some(isa), threads, exact }).expect("a valid shape")
 }
 
 fn decoded(format: Format, data: &[u8], rows: usize, cols: usize) -> Vec<f32> {
@@ -165,7 +165,7 @@ fn check(case: &Case, isa: Isa, exact: bool) {
     let kernels = kernels(isa, 2, exact);
     let mut random = Random((rows * 1000 + cols) as u64);
     let data = weights(&mut random, format, rows, cols, scales);
-    let matrix = kernels.pack(format, rows, cols, &data).unwrap();
+    let matrix = kernels.pack(format, rows, cols, &data).expect("a valid shape");
     assert_eq!(matrix.bytes(), kernels.packed_bytes(format, rows, cols));
     let w = decoded(format, &data, rows, cols);
     let bias: Vec<f32> = (0..rows).map(|_| random.unit()).collect();
@@ -226,7 +226,7 @@ fn rows_decode_bit_for_bit() {
                 // Any bytes at all: infinite and NaN scales too.
                 data.iter_mut().step_by(3).for_each(|byte| *byte = random.next() as u8);
             }
-            let matrix = kernels.pack(format, rows, cols, &data).unwrap();
+            let matrix = kernels.pack(format, rows, cols, &data).expect("a valid shape");
             let expected = decoded(format, &data, rows, cols);
             for (row, expected) in expected.chunks_exact(cols).enumerate() {
                 let mut out = vec![0.0; cols];
@@ -255,7 +255,7 @@ fn a_result_does_not_depend_on_batch_threads_or_tiles() {
             let cols = if format.block_len() == 1 { 770 } else { 768 };
             let data = weights(&mut random, format, rows, cols, Scales::Usual);
             let x = activations(&mut random, n, cols);
-            let matrix = one.pack(format, rows, cols, &data).unwrap();
+            let matrix = one.pack(format, rows, cols, &data).expect("a valid shape");
             let mut whole = vec![f32::NAN; n * rows];
             run(&two, &matrix, &x, n, None, &mut whole, false);
             for batch in [1, 2, 3, 4, 7, 8, 9, 15, 16, 31, 33] {
@@ -281,7 +281,7 @@ fn dot_instructions_and_tiles_agree_to_the_bit() {
             .iter()
             .map(|&isa| {
                 let kernels = kernels(isa, 2, false);
-                let matrix = kernels.pack(format, rows, cols, &data).unwrap();
+                let matrix = kernels.pack(format, rows, cols, &data).expect("a valid shape");
                 let mut out = vec![f32::NAN; n * rows];
                 run(&kernels, &matrix, &x, n, None, &mut out, false);
                 bits(&out)
@@ -303,7 +303,7 @@ fn jobs_of_several_formats_share_their_activations() {
             .enumerate()
             .map(|(i, format)| {
                 let data = weights(&mut random, format, 5 + 13 * i, cols, Scales::Usual);
-                kernels.pack(format, 5 + 13 * i, cols, &data).unwrap()
+                kernels.pack(format, 5 + 13 * i, cols, &data).expect("a valid shape")
             })
             .collect();
         let mut together: Vec<Vec<f32>> = matrices.iter().map(|m| vec![f32::NAN; n * m.rows()]).collect();
@@ -328,7 +328,7 @@ fn infinite_and_nan_activations_show_in_the_result() {
         let kernels = kernels(isa, 1, false);
         for format in Format::ALL {
             let data = weights(&mut Random(3), format, 16, 256, Scales::Usual);
-            let matrix = kernels.pack(format, 16, 256, &data).unwrap();
+            let matrix = kernels.pack(format, 16, 256, &data).expect("a valid shape");
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let mut x = vec![0.5; 512];
                 x[200] = bad;
@@ -357,7 +357,7 @@ fn data_of_the_wrong_size_is_refused() {
     let large = PackError::TooLarge { format: Format::F32, rows: usize::MAX, cols: 1 << 20 };
     assert_eq!(refused(Format::F32, usize::MAX, 1 << 20, 0), large);
     for (rows, cols) in [(0, 256), (3, 0), (0, 0)] {
-        let matrix = kernels.pack(Format::Q4_K, rows, cols, &[]).unwrap();
+        let matrix = kernels.pack(Format::Q4_K, rows, cols, &[]).expect("a valid shape");
         let (x, mut out) = (vec![1.0; 2 * cols], vec![5.0; 2 * rows]);
         run(&kernels, &matrix, &x, 2, None, &mut out, false);
         assert!(out.iter().all(|&y| y == 0.0), "an empty sum is zero");

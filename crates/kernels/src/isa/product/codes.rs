@@ -80,12 +80,22 @@ macro_rules! by_kind {
 }
 pub(crate) use by_kind;
 
-/// Calls `each(g, codes)` for the eight groups of the packed unit at `unit`, in order; codes as stored.
+/// What happens to the groups of a unit. Not a closure: those are not always inlined, and a call between functions
+/// of different instruction sets passes every vector through memory.
+pub(super) trait Each<V: Rows16> {
+    /// Takes group `g` (0..8).
+    ///
+    /// # Safety
+    /// As [`Rows16`], and as the implementor says.
+    unsafe fn take(&mut self, g: usize, codes: V::Bytes);
+}
+
+/// Hands the eight groups of the packed unit at `unit` to `each`, in order, ready for [`dot`].
 ///
 /// # Safety
-/// As [`Rows16`], and a unit is there.
+/// As [`Rows16`], a unit is there, and `each` may be called.
 #[inline(always)]
-unsafe fn stored<C: Codes, V: Rows16>(unit: *const u8, mut each: impl FnMut(usize, V::Bytes)) {
+pub(super) unsafe fn groups<C: Codes, V: Rows16>(unit: *const u8, each: &mut impl Each<V>) {
     macro_rules! eight {
         ($g:ident => $codes:expr) => {
             eight!(@ $g => $codes; 0 1 2 3 4 5 6 7)
@@ -93,30 +103,33 @@ unsafe fn stored<C: Codes, V: Rows16>(unit: *const u8, mut each: impl FnMut(usiz
         (@ $g:ident => $codes:expr; $($i:literal)*) => {{
             $({
                 const $g: u32 = $i;
-                let codes = $codes;
-                each($i, codes);
+                each.take($i, ready::<C, V>($codes));
             })*
         }};
     }
     // SAFETY: offsets stay within the unit's 64 * bits bytes.
     unsafe {
-        let at = |vector: u32| V::bytes(unit.add(64 * vector as usize));
+        macro_rules! at {
+            ($vector:expr) => {
+                V::bytes(unit.add(64 * ($vector) as usize))
+            };
+        }
         match C::SCHEME.bits {
-            8 => eight!(G => at(G)),
-            4 => eight!(G => V::bits::<{ 4 * (G % 2) }>(at(G / 2), 15)),
-            2 => eight!(G => V::bits::<{ 2 * (G % 4) }>(at(G / 4), 3)),
+            8 => eight!(G => at!(G)),
+            4 => eight!(G => V::bits::<{ 4 * (G % 2) }>(at!(G / 2), 15)),
+            2 => eight!(G => V::bits::<{ 2 * (G % 4) }>(at!(G / 4), 3)),
             3 => {
-                let top = at(2);
-                eight!(G => V::join::<2>(V::bits::<{ 2 * (G % 4) }>(at(G / 4), 3), V::bits::<G>(top, 1)));
+                let top = at!(2);
+                eight!(G => V::join::<2>(V::bits::<{ 2 * (G % 4) }>(at!(G / 4), 3), V::bits::<G>(top, 1)));
             }
             5 => {
-                let top = at(4);
-                eight!(G => V::join::<4>(V::bits::<{ 4 * (G % 2) }>(at(G / 2), 15), V::bits::<G>(top, 1)));
+                let top = at!(4);
+                eight!(G => V::join::<4>(V::bits::<{ 4 * (G % 2) }>(at!(G / 2), 15), V::bits::<G>(top, 1)));
             }
             6 => {
-                let tops = [at(4), at(5)];
+                let tops = [at!(4), at!(5)];
                 eight!(G => V::join::<4>(
-                    V::bits::<{ 4 * (G % 2) }>(at(G / 2), 15),
+                    V::bits::<{ 4 * (G % 2) }>(at!(G / 2), 15),
                     V::bits::<{ 2 * (G % 4) }>(tops[(G / 4) as usize], 3),
                 ));
             }
@@ -125,21 +138,30 @@ unsafe fn stored<C: Codes, V: Rows16>(unit: *const u8, mut each: impl FnMut(usiz
     }
 }
 
-/// The groups of a unit, ready for [`dot`].
+/// Stored codes, made ready for [`dot`].
 ///
 /// # Safety
-/// As [`Rows16`], and a unit is there.
+/// As [`Rows16`].
 #[inline(always)]
-pub(super) unsafe fn ready<C: Codes, V: Rows16>(unit: *const u8, mut each: impl FnMut(usize, V::Bytes)) {
-    let table = C::SCHEME.table.map(|table| table.map(|value| (i32::from(value) + V::WIDE_BIAS) as i8));
+unsafe fn ready<C: Codes, V: Rows16>(codes: V::Bytes) -> V::Bytes {
     // SAFETY: the caller's promise.
     unsafe {
-        stored::<C, V>(unit, |g, codes| match &table {
-            Some(table) => each(g, V::look_up(table, codes)),
-            None if C::SCHEME.bits == 8 => each(g, V::wide(codes)),
-            None => each(g, codes),
-        });
+        match const { biased_table(C::SCHEME.table, V::WIDE_BIAS) } {
+            Some(table) => V::look_up(&table, codes),
+            None if C::SCHEME.bits == 8 => V::wide(codes),
+            None => codes,
+        }
     }
+}
+
+const fn biased_table(table: Option<[i8; 16]>, bias: i32) -> Option<[i8; 16]> {
+    let Some(mut table) = table else { return None };
+    let mut i = 0;
+    while i < 16 {
+        table[i] = (table[i] as i32 + bias) as i8;
+        i += 1;
+    }
+    Some(table)
 }
 
 /// `sum` plus the dot products of ready codes with four activations.

@@ -62,29 +62,35 @@ pub(super) unsafe fn decode<V: Rows16>(panel: &Panel<'_>, scheme: &Scheme, plain
                 _ if scheme.offset => V::mul(m, V::to_floats(minimum::<V>(scheme, side, j))),
                 _ => m,
             };
-            let value = |int: V::Ints| {
-                let int = V::sub_ints(int, V::splat(plain.bias));
-                let value = V::mul(scale, V::to_floats(int));
-                match (scheme.offset, scheme.block) {
-                    (false, _) => value,
-                    (true, 32) => V::add(value, offset),
-                    (true, _) => V::sub(value, offset),
-                }
-            };
             let signed = scheme.wide() && V::WIDE_BIAS == 0;
+            macro_rules! value {
+                ($byte:literal, $codes:expr) => {{
+                    let int = V::sub_ints(V::byte_of::<$byte>($codes, signed), V::splat(plain.bias));
+                    let value = V::mul(scale, V::to_floats(int));
+                    match (scheme.offset, scheme.block) {
+                        (false, _) => value,
+                        (true, 32) => V::add(value, offset),
+                        (true, _) => V::sub(value, offset),
+                    }
+                }};
+            }
             for k in (first..first + scheme.sub).step_by(4) {
                 let codes = V::bytes(plain.codes.add(16 * k));
-                V::store(value(V::byte_of::<0>(codes, signed)), out.add(16 * k));
-                V::store(value(V::byte_of::<1>(codes, signed)), out.add(16 * (k + 1)));
-                V::store(value(V::byte_of::<2>(codes, signed)), out.add(16 * (k + 2)));
-                V::store(value(V::byte_of::<3>(codes, signed)), out.add(16 * (k + 3)));
+                V::store(value!(0, codes), out.add(16 * k));
+                V::store(value!(1, codes), out.add(16 * (k + 1)));
+                V::store(value!(2, codes), out.add(16 * (k + 2)));
+                V::store(value!(3, codes), out.add(16 * (k + 3)));
             }
         }
     }
 }
 
+/// Scale of sub-block `j`, by a scheme known at run time.
+///
+/// # Safety
+/// As [`Rows16`], and the scales of a block are at `side`.
 #[inline(always)]
-unsafe fn sub_scale<V: Rows16>(scheme: &Scheme, side: *const u8, j: usize) -> V::Ints {
+pub(super) unsafe fn sub_scale<V: Rows16>(scheme: &Scheme, side: *const u8, j: usize) -> V::Ints {
     // SAFETY: the scales of a block are at `side`.
     unsafe {
         let scales = side.add(scheme.scales_at());
@@ -161,7 +167,10 @@ unsafe fn piece<V: Rows16, const T: usize>(
 ) -> usize {
     // SAFETY: the caller's promise.
     unsafe {
-        let mut y: [V::Floats; T] = std::array::from_fn(|t| V::floats(slab[t].as_ptr()));
+        let mut y = [V::splat_float(0.0); T];
+        for (y, slab) in y.iter_mut().zip(&*slab) {
+            *y = V::floats(slab.as_ptr());
+        }
         for k in 0..cols {
             let w = V::floats(weights.add(16 * k));
             for (t, y) in y.iter_mut().enumerate() {

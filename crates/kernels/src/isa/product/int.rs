@@ -4,7 +4,7 @@
 //! *slabs*: per 256 columns the codes are unpacked once, into memory that stays in the first-level cache, and all
 //! activation rows pass over them.
 
-use super::codes::{Codes, bias, ready};
+use super::codes::{Codes, Each, bias, groups};
 use super::quantise::{Side32, Side256};
 use super::rows16::Rows16;
 use super::step::{Rows, Step};
@@ -127,12 +127,21 @@ pub(super) unsafe fn unpack<C: Codes, V: Rows16>(from: *const u8, units: usize, 
     unsafe {
         for unit in 0..units {
             let to = to.add(512 * unit);
-            ready::<C, V>(from.add(unit * C::SCHEME.unit_bytes()), |g, codes| {
-                V::store_bytes(codes, to.add(64 * g))
-            });
+            groups::<C, V>(from.add(unit * C::SCHEME.unit_bytes()), &mut StoreTo(to));
         }
     }
     bias::<C, V>()
+}
+
+/// Where the eight vectors of a unit go.
+struct StoreTo(*mut u8);
+
+impl<V: Rows16> Each<V> for StoreTo {
+    #[inline(always)]
+    unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
+        // SAFETY: there is room for eight vectors.
+        unsafe { V::store_bytes(codes, self.0.add(64 * g)) }
+    }
 }
 
 /// Unpacked columns of a panel.
@@ -204,7 +213,10 @@ unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
     let scheme = C::SCHEME;
     // SAFETY: the caller's promise.
     unsafe {
-        let mut y: [V::Floats; T] = std::array::from_fn(|t| V::floats(slab[t].as_ptr()));
+        let mut y = [V::splat_float(0.0); T];
+        for (y, slab) in y.iter_mut().zip(&*slab) {
+            *y = V::floats(slab.as_ptr());
+        }
         for i in 0..plain.cols / scheme.block {
             let block = plain.first / scheme.block + i;
             let codes = plain.codes.add(16 * scheme.block * i);

@@ -1,5 +1,8 @@
 //! Matrix products: which function runs, and the shapes that all of them share.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod bf16;
 mod codes;
 mod entry;
@@ -34,6 +37,17 @@ pub(crate) enum Method {
     Bf16,
     /// Both in bytes, by dot instructions.
     Int,
+    /// Both in bf16, by tiles.
+    TilesBf16,
+    /// Both in bytes: few activation rows by dot instructions, many by tiles.
+    TilesInt,
+}
+
+impl Method {
+    /// Whether activations are quantised to bytes.
+    fn bytes(self) -> bool {
+        matches!(self, Method::Int | Method::TilesInt)
+    }
 }
 
 /// The method for a format; `exact` allows no rounding of activations.
@@ -41,8 +55,12 @@ pub(crate) fn method(isa: Isa, exact: bool, format: Format) -> Method {
     match format {
         Format::F32 | Format::F16 => Method::Float,
         _ if exact => Method::Float,
-        Format::BF16 if isa >= Isa::Avx512 => Method::Bf16,
-        Format::BF16 => Method::Float,
+        Format::BF16 => match isa {
+            Isa::Portable | Isa::Avx2 => Method::Float,
+            Isa::Avx512 => Method::Bf16,
+            Isa::Amx => Method::TilesBf16,
+        },
+        _ if isa == Isa::Amx => Method::TilesInt,
         _ => Method::Int,
     }
 }
@@ -98,6 +116,18 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Asks for the cache lines that [`Output::put`] will write: rows lie pages apart, so no hardware foresees them.
+    #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    fn prefetch(&self, rows: Range<usize>, first: usize) {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        for t in rows {
+            let at = self.start.wrapping_add(t * self.rows + first);
+            // SAFETY: a prefetch may point anywhere, and every x86-64 CPU with AVX-512 has this one.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
+        }
+    }
+
     /// Stores 16 results of activation row `t`, from output row `first` on; rows beyond the last are dropped.
     ///
     /// # Safety
@@ -110,7 +140,14 @@ impl Output<'_> {
         }
         // SAFETY: the caller's promise.
         let to = unsafe { std::slice::from_raw_parts_mut(self.start.add(t * self.rows + first), count) };
-        if self.accumulate {
+        // The usual length as a constant: four vector moves instead of a call.
+        if let Ok(to) = <&mut [f32; PANEL]>::try_from(&mut *to) {
+            if self.accumulate {
+                to.iter_mut().zip(y).for_each(|(to, y)| *to += y);
+            } else {
+                *to = y;
+            }
+        } else if self.accumulate {
             to.iter_mut().zip(y).for_each(|(to, y)| *to += y);
         } else {
             to.copy_from_slice(&y[..count]);
@@ -176,9 +213,9 @@ impl Activations {
         let Tiling { n, cols } = tiling;
         let (tiles, stride) = (tiling.tiles(), tiling.tile_rows());
         let needs = |block: usize| {
-            tasks.iter().any(|task| {
-                task.method == Method::Int && task.layout.scheme.is_some_and(|s| s.block == block)
-            })
+            tasks
+                .iter()
+                .any(|task| task.method.bytes() && task.layout.scheme.is_some_and(|s| s.block == block))
         };
         let rows =
             |tile: usize| x[tile * 16 * cols..].chunks_exact(cols.max(1)).take(tiling.used(tile)).enumerate();
@@ -213,7 +250,7 @@ impl Activations {
             });
         }
         #[cfg(target_arch = "x86_64")]
-        if tasks.iter().any(|task| task.method == Method::Bf16) {
+        if tasks.iter().any(|task| matches!(task.method, Method::Bf16 | Method::TilesBf16)) {
             let lines = cols.div_ceil(32) * stride;
             grow(&mut self.lines16, n.div_ceil(16) * lines, Line([0; 64]));
             pool.run_slices(&mut self.lines16[..tiles * lines], lines, |tile, to| {
@@ -265,29 +302,33 @@ impl Task<'_> {
             bias: self.bias,
             accumulate: self.accumulate,
         };
-        let bytes = self.layout.panel_bytes();
-        for index in panels {
-            let data = &self.data[index * bytes..][..bytes];
-            let panel = Panel {
-                format: self.layout.format,
-                scheme: self.layout.scheme,
-                cols: self.layout.cols,
-                first_row: index * PANEL,
-                codes: data.as_ptr(),
-                side: data[self.layout.side_at()..].as_ptr(),
-                _data: std::marker::PhantomData,
-            };
-            // SAFETY: the caller's promise.
-            unsafe {
-                match self.method {
-                    Method::Float => panels::float(level, &panel, x, &out),
-                    Method::Int => panels::int(level, &panel, x, &out),
-                    #[cfg(target_arch = "x86_64")]
-                    Method::Bf16 => bf16::panel(&panel, x, &out),
-                    #[cfg(not(target_arch = "x86_64"))]
-                    Method::Bf16 => unreachable!("chosen on x86-64 only"),
-                }
+        let panels: Vec<Panel<'_>> = panels.map(|index| self.panel(index)).collect();
+        // SAFETY: the caller's promise; methods are chosen only where the level has their instructions.
+        unsafe {
+            match self.method {
+                Method::Float => panels.iter().for_each(|panel| panels::float(level, panel, x, &out)),
+                #[cfg(target_arch = "x86_64")]
+                Method::Bf16 => panels.iter().for_each(|panel| bf16::panel(panel, x, &out)),
+                #[cfg(target_arch = "x86_64")]
+                Method::TilesBf16 => amx::bf16(&panels, x, &out),
+                #[cfg(target_arch = "x86_64")]
+                Method::TilesInt if x.tiling.n >= amx::MIN_ROWS => amx::int(level, &panels, x, &out),
+                _ => panels.iter().for_each(|panel| panels::int(level, panel, x, &out)),
             }
+        }
+    }
+
+    fn panel(&self, index: usize) -> Panel<'_> {
+        let bytes = self.layout.panel_bytes();
+        let data = &self.data[index * bytes..][..bytes];
+        Panel {
+            format: self.layout.format,
+            scheme: self.layout.scheme,
+            cols: self.layout.cols,
+            first_row: index * PANEL,
+            codes: data.as_ptr(),
+            side: data[self.layout.side_at()..].as_ptr(),
+            _data: std::marker::PhantomData,
         }
     }
 }

@@ -10,15 +10,30 @@ use crate::isa::level::Level;
 
 /// Unpacked codes of a span of columns and 16 rows.
 #[repr(align(64))]
-struct Codes([u8; 16 * SLAB_COLS]);
+pub(super) struct Codes([u8; 16 * SLAB_COLS]);
+
+impl Default for Codes {
+    fn default() -> Codes {
+        Codes([0; 16 * SLAB_COLS])
+    }
+}
 
 impl Codes {
     /// # Safety
     /// The panel has these columns, which are whole blocks and at most [`SLAB_COLS`].
-    unsafe fn unpack(&mut self, level: Level, panel: &Panel<'_>, first: usize, cols: usize) -> Plain {
+    pub(super) unsafe fn unpack(
+        &mut self,
+        level: Level,
+        panel: &Panel<'_>,
+        first: usize,
+        cols: usize,
+    ) -> Plain {
         // SAFETY: the caller's promise.
-        let bias = by_format!(panel.format, C => unsafe { entry::unpack::<C>(level, panel, first, cols, &mut self.0) });
-        Plain { codes: self.0.as_ptr(), bias, first, cols }
+        unsafe {
+            let bias =
+                by_format!(panel.format, C => entry::unpack::<C>(level, panel, first, cols, &mut self.0));
+            Plain { codes: self.0.as_ptr(), bias, first, cols }
+        }
     }
 }
 
@@ -33,7 +48,7 @@ pub(super) unsafe fn int(level: Level, panel: &Panel<'_>, x: &Inputs<'_>, out: &
             by_format!(panel.format, C => entry::stream::<C>(level, panel, x, out));
             return;
         }
-        let mut codes = Codes([0; 16 * SLAB_COLS]);
+        let mut codes = Codes::default();
         slabs(panel, x, out, |first_row, slab, first, cols| {
             let plain = codes.unpack(level, panel, first, cols);
             for (i, slab) in slab.chunks_mut(TILE_ROWS).enumerate() {
@@ -58,7 +73,7 @@ fn stream_rows(level: Level) -> usize {
 /// # Safety
 /// The panel, the inputs and the output have one shape.
 pub(super) unsafe fn float(level: Level, panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
-    let mut codes = Codes([0; 16 * SLAB_COLS]);
+    let mut codes = Codes::default();
     let mut decoded = Decoded([[0.0; 16]; SLAB_COLS]);
     // SAFETY: the caller's promise.
     unsafe {

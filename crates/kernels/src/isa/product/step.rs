@@ -5,9 +5,13 @@
 //! `y = fnma(sum_of_mins, dmin * scale_x, y)` (blocks of 256). Every path keeps to this, so a result does not
 //! depend on the path.
 
-use super::codes::{Codes, block_offset, block_scale, dot, min_pair, ready, sub_scale};
+// Rows of several arrays are walked in step.
+#![allow(clippy::needless_range_loop)]
+
+use super::codes::{self, Codes, Each, block_offset, block_scale, dot, min_pair, sub_scale};
 use super::quantise::{Line, Side32, Side256};
 use super::rows16::Rows16;
+use std::marker::PhantomData;
 
 /// Consecutive rows of one tile of activations.
 #[derive(Clone, Copy)]
@@ -66,19 +70,20 @@ pub(super) trait Step: Sized {
     );
 }
 
+/// Hands the groups of a unit to `each`: unpacked here, or plain vectors.
+///
 /// # Safety
-/// As [`Rows16`], and a unit is there.
+/// As [`Rows16`], a unit is there, and `each` may be called.
 #[inline(always)]
-unsafe fn groups<C: Codes, V: Rows16, const PLAIN: bool>(
-    unit: *const u8,
-    mut each: impl FnMut(usize, V::Bytes),
-) {
+unsafe fn groups<C: Codes, V: Rows16, const PLAIN: bool>(unit: *const u8, each: &mut impl Each<V>) {
     // SAFETY: the caller's promise; a plain unit is eight vectors.
     unsafe {
         if PLAIN {
-            (0..8).for_each(|g| each(g, V::bytes(unit.add(64 * g))));
+            for g in 0..8 {
+                each.take(g, V::bytes(unit.add(64 * g)));
+            }
         } else {
-            ready::<C, V>(unit, each);
+            codes::groups::<C, V>(unit, each);
         }
     }
 }
@@ -86,6 +91,59 @@ unsafe fn groups<C: Codes, V: Rows16, const PLAIN: bool>(
 /// Bytes of a unit as [`groups`] reads it.
 const fn unit_bytes<C: Codes, const PLAIN: bool>() -> usize {
     if PLAIN { 512 } else { C::SCHEME.unit_bytes() }
+}
+
+/// Dot products of 32 columns. Activation rows lie a line apart.
+struct Dots32<C, V: Rows16, const T: usize> {
+    sums: [V::Ints; T],
+    x: *const i8,
+    codes: PhantomData<C>,
+}
+
+impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots32<C, V, T> {
+    #[inline(always)]
+    unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
+        for t in 0..T {
+            // SAFETY: there are `T` rows of 32 columns at `x`.
+            self.sums[t] = unsafe { dot::<C, V>(self.sums[t], codes, self.x.add(64 * t + 4 * g)) };
+        }
+    }
+}
+
+/// Dot products of sub-blocks, and their sum under the sub-scales.
+struct Dots256<C, V: Rows16, const T: usize> {
+    sums: [V::Ints; T],
+    totals: [V::Ints; T],
+    rows: Rows<Side256>,
+    x: *const i8,
+    side: *const u8,
+    block: usize,
+    unit: usize,
+    bias: i32,
+    codes: PhantomData<C>,
+}
+
+impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots256<C, V, T> {
+    #[inline(always)]
+    unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
+        let per_sub = C::SCHEME.sub / 4;
+        let j = (8 * self.unit + g) / per_sub;
+        // SAFETY: there are `T` rows of 32 columns at `x`, and the scales of the block at `side`.
+        unsafe {
+            for t in 0..T {
+                if g.is_multiple_of(per_sub) {
+                    self.sums[t] = V::splat(-self.bias * sub_sum::<C>(self.rows.side(t, self.block), j));
+                }
+                self.sums[t] = dot::<C, V>(self.sums[t], codes, self.x.add(64 * t + 4 * g));
+            }
+            if (g + 1).is_multiple_of(per_sub) {
+                let scale = sub_scale::<C, V>(self.side, j);
+                for t in 0..T {
+                    self.totals[t] = V::mul_add(self.totals[t], self.sums[t], scale);
+                }
+            }
+        }
+    }
 }
 
 impl Step for Side32 {
@@ -100,13 +158,13 @@ impl Step for Side32 {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums: [V::Ints; T] = std::array::from_fn(|t| V::splat(-bias * rows.side(t, block).sum));
-            let x: [*const i8; T] = std::array::from_fn(|t| rows.x(t, 32 * block));
-            groups::<C, V, PLAIN>(codes, |g, codes| {
-                for t in 0..T {
-                    sums[t] = dot::<C, V>(sums[t], codes, x[t].add(4 * g));
-                }
-            });
+            let mut sums = [V::splat(0); T];
+            for t in 0..T {
+                sums[t] = V::splat(-bias * rows.side(t, block).sum);
+            }
+            let mut dots = Dots32::<C, V, T> { sums, x: rows.x(0, 32 * block), codes: PhantomData };
+            groups::<C, V, PLAIN>(codes, &mut dots);
+            let sums = dots.sums;
             let d = block_scale::<C, V>(side);
             for t in 0..T {
                 let scale = V::mul(d, V::splat_float(rows.side(t, block).scale));
@@ -132,29 +190,26 @@ impl Step for Side256 {
         block: usize,
         bias: i32,
     ) {
-        let per_sub = C::SCHEME.sub / 4;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut totals = [V::splat(0); T];
-            let mut sums = [V::splat(0); T];
+            let zero = [V::splat(0); T];
+            let mut dots = Dots256::<C, V, T> {
+                sums: zero,
+                totals: zero,
+                rows: rows.from(0),
+                x: rows.x(0, 256 * block),
+                side,
+                block,
+                unit: 0,
+                bias,
+                codes: PhantomData,
+            };
             for unit in 0..8 {
-                let x: [*const i8; T] = std::array::from_fn(|t| rows.x(t, 256 * block + 32 * unit));
-                groups::<C, V, PLAIN>(codes.add(unit * unit_bytes::<C, PLAIN>()), |g, codes| {
-                    let j = (8 * unit + g) / per_sub;
-                    for t in 0..T {
-                        if g % per_sub == 0 {
-                            sums[t] = V::splat(-bias * sub_sum::<C>(rows.side(t, block), j));
-                        }
-                        sums[t] = dot::<C, V>(sums[t], codes, x[t].add(4 * g));
-                    }
-                    if (g + 1) % per_sub == 0 {
-                        let scale = sub_scale::<C, V>(side, j);
-                        for t in 0..T {
-                            totals[t] = V::mul_add(totals[t], sums[t], scale);
-                        }
-                    }
-                });
+                dots.unit = unit;
+                dots.x = rows.x(0, 256 * block + 32 * unit);
+                groups::<C, V, PLAIN>(codes.add(unit * unit_bytes::<C, PLAIN>()), &mut dots);
             }
+            let totals = dots.totals;
             let d = block_scale::<C, V>(side);
             for t in 0..T {
                 let scale = V::mul(d, V::splat_float(rows.side(t, block).scale));
