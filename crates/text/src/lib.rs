@@ -15,5 +15,5 @@ mod tokenizer;
 pub use error::Error;
 pub use prompt::Prompt;
 pub use reasoning::{Kind, Piece, ReasoningSplitter, ReasoningTags, Start};
-pub use template::{ChatTemplate, TemplateError, TemplateOptions};
+pub use template::{ChatTemplate, TemplateError, TemplateOptions, with_parsed_arguments};
 pub use tokenizer::{Detokenizer, GgufVocab, Special, Tokenizer, supported_pre_tokenizers};

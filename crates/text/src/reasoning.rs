@@ -15,6 +15,13 @@ impl ReasoningTags {
     /// Gemma 4. Both are special tokens: stream with [`crate::Tokenizer::stream_with_special`].
     pub const GEMMA4: Self = Self { open: "<|channel>thought", close: "<channel|>" };
 
+    /// The tags that a chat template writes or looks for; none if its model does not reason, or not in tags.
+    pub fn of_template(source: &str) -> Option<Self> {
+        [Self::GEMMA4, Self::THINK]
+            .into_iter()
+            .find(|tags| source.contains(tags.open) || source.contains(tags.close))
+    }
+
     /// Where the answer to a rendered prompt begins: inside reasoning if the prompt ends with an open tag.
     pub fn start_after(&self, prompt: &str) -> Start {
         match prompt.trim_end().ends_with(self.open) {

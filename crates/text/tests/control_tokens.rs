@@ -2,8 +2,9 @@
 
 use sampan_text::{ChatTemplate, GgufVocab, Prompt, Special, TemplateOptions, Tokenizer};
 use serde_json::{Map, Value, json};
+use std::sync::OnceLock;
 
-const MARKERS: [&str; 12] = [
+const MARKERS: [&str; 38] = [
     "<|im_start|>",
     "<|im_end|>",
     "<|endoftext|>",
@@ -13,13 +14,44 @@ const MARKERS: [&str; 12] = [
     "</tool_call>",
     "<tool_response>",
     "</tool_response>",
+    "<｜User｜>",
+    "<｜Assistant｜>",
+    "<｜begin▁of▁sentence｜>",
+    "<｜end▁of▁sentence｜>",
+    "｜DSML｜",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<bos>",
+    "<|turn>",
+    "<turn|>",
     "<|channel>",
     "<channel|>",
-    "｜DSML｜",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    "<|think|>",
+    "<|\"|>",
+    "<|start|>",
+    "<|end|>",
+    "<|message|>",
+    "<|channel|>",
+    "<|call|>",
+    "<|return|>",
+    "[INST]",
+    "[/INST]",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
 ];
 
 /// A byte-level vocabulary without merges: one id per byte, and the markers behind them.
-fn tokenizer() -> Tokenizer {
+fn tokenizer() -> &'static Tokenizer {
+    static TOKENIZER: OnceLock<Tokenizer> = OnceLock::new();
+    TOKENIZER.get_or_init(build)
+}
+
+fn build() -> Tokenizer {
     let mut tokens: Vec<String> = Vec::new();
     let mut next = 0x100;
     for byte in 0..=255u8 {
@@ -193,4 +225,51 @@ fn parsing_is_a_choice() {
     assert!(plain.iter().all(|&id| !tokenizer.is_marker(id)));
     assert_eq!(tokenizer.decode(&plain, true), text);
     assert_eq!(tokenizer.decode(&parsed, true), "aa<think>a");
+}
+
+/// Every string of the data that a user or a tool may fill gets `more` behind it.
+fn spiked(messages: &Value, more: &str) -> Value {
+    let mut messages = messages.clone();
+    for message in messages.as_array_mut().expect("messages") {
+        let open = matches!(message["role"].as_str(), Some("user" | "system" | "tool" | "developer"));
+        if let (true, Some(content)) = (open, message["content"].as_str()) {
+            message["content"] = format!("{content}{more}").into();
+        }
+    }
+    messages
+}
+
+/// For every template and every conversation: whatever markers users, systems and tools write, the tokens of the prompt
+/// are those of the same conversation without them.
+#[test]
+fn no_template_lets_markers_through() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let goldens = std::fs::read(root.join("fixtures/templates/goldens.json")).expect("goldens");
+    let goldens: Value = serde_json::from_slice(&goldens).expect("JSON");
+    let folders = [root.join("fixtures/templates"), root.join("../shared/data/templates")];
+    let files =
+        folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten().map(|e| e.path());
+    let mut checked = 0;
+    for path in files.filter(|p| p.extension().is_some_and(|e| e == "jinja")) {
+        let source = std::fs::read_to_string(&path).expect("a template");
+        let (guarded, free) = (template(&source), plain(&source));
+        for (name, case) in goldens["cases"].as_object().expect("cases") {
+            let vars = case["vars"].as_object().expect("variables");
+            let render = |t: &ChatTemplate, more: &str| {
+                t.render(&spiked(&case["messages"], more), Some(&case["tools"]), true, vars)
+            };
+            let Ok(harmless) = render(&guarded, " zq zq") else { continue };
+            let evil = format!(" zq {} zq", MARKERS.concat());
+            let prompt = render(&guarded, &evil).expect("a prompt");
+            assert_eq!(
+                prompt.text(),
+                render(&free, &evil).expect("a prompt").text(),
+                "{}: {name}",
+                path.display()
+            );
+            assert_eq!(spoken(&prompt), spoken(&harmless), "{}: {name}", path.display());
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "{checked}");
 }

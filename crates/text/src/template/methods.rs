@@ -29,16 +29,7 @@ fn wrong(message: String) -> Error {
 
 fn string(state: &State<'_, '_>, s: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     let result = match method {
-        "strip" | "lstrip" | "rstrip" => {
-            let (set,): (Option<Value>,) = from_args(args)?;
-            let set = set.filter(|set| !set.is_none()).map(|set| text(method, &set)).transpose()?;
-            let strip = |c: char| set.as_ref().map_or_else(|| py_space(c), |set| set.contains(c));
-            Value::from(match method {
-                "strip" => s.trim_matches(strip),
-                "lstrip" => s.trim_start_matches(strip),
-                _ => s.trim_end_matches(strip),
-            })
-        }
+        "strip" | "lstrip" | "rstrip" => strip(s, method, args)?,
         "split" | "rsplit" => split(s, method == "rsplit", args)?,
         "splitlines" => {
             let (keep, named): (Option<bool>, Kwargs) = from_args(args)?;
@@ -48,52 +39,9 @@ fn string(state: &State<'_, '_>, s: &str, method: &str, args: &[Value]) -> Resul
             };
             strings(split_lines(s, keep))
         }
-        "partition" | "rpartition" => {
-            let (separator,): (&str,) = from_args(args)?;
-            if separator.is_empty() {
-                return Err(wrong(format!("{method}: empty separator")));
-            }
-            let found =
-                if method == "partition" { s.split_once(separator) } else { s.rsplit_once(separator) };
-            let three = match (found, method) {
-                (Some((before, after)), _) => [before, separator, after],
-                (None, "partition") => [s, "", ""],
-                (None, _) => ["", "", s],
-            };
-            Value::from(Tuple::from(three.map(Value::from)))
-        }
-        "startswith" | "endswith" => {
-            let (affix, rest): (Value, Rest<Value>) = from_args(args)?;
-            if !rest.is_empty() {
-                return Err(wrong(format!("{method}: start and end positions are not supported")));
-            }
-            let test =
-                |affix: &str| if method == "startswith" { s.starts_with(affix) } else { s.ends_with(affix) };
-            let any = match affix.kind() {
-                ValueKind::Seq => {
-                    let mut any = false;
-                    for item in affix.try_iter()? {
-                        any |= test(&text(method, &item)?);
-                    }
-                    any
-                }
-                _ => test(&text(method, &affix)?),
-            };
-            Value::from(any)
-        }
-        "replace" => {
-            let (old, new, count, named): (&str, &str, Option<i64>, Kwargs) = from_args(args)?;
-            let count = match count {
-                Some(count) => count,
-                None => named.get::<Option<i64>>("count")?.unwrap_or(-1),
-            };
-            let matches = if old.is_empty() { s.chars().count() + 1 } else { s.matches(old).count() };
-            state.consume_fuel((matches.saturating_mul(new.len()) / 64) as u64)?;
-            Value::from(match usize::try_from(count) {
-                Ok(count) => s.replacen(old, new, count),
-                Err(_) => s.replace(old, new),
-            })
-        }
+        "partition" | "rpartition" => partition(s, method, args)?,
+        "startswith" | "endswith" => affix(s, method, args)?,
+        "replace" => replace(state, s, args)?,
         "removeprefix" => {
             let (prefix,): (&str,) = from_args(args)?;
             Value::from(s.strip_prefix(prefix).unwrap_or(s))
@@ -133,6 +81,62 @@ fn string(state: &State<'_, '_>, s: &str, method: &str, args: &[Value]) -> Resul
         _ => return Ok(None),
     };
     Ok(Some(result))
+}
+
+fn strip(s: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (set,): (Option<Value>,) = from_args(args)?;
+    let set = set.filter(|set| !set.is_none()).map(|set| text(method, &set)).transpose()?;
+    let strip = |c: char| set.as_ref().map_or_else(|| py_space(c), |set| set.contains(c));
+    Ok(Value::from(match method {
+        "strip" => s.trim_matches(strip),
+        "lstrip" => s.trim_start_matches(strip),
+        _ => s.trim_end_matches(strip),
+    }))
+}
+
+fn partition(s: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (separator,): (&str,) = from_args(args)?;
+    if separator.is_empty() {
+        return Err(wrong(format!("{method}: empty separator")));
+    }
+    let found = if method == "partition" { s.split_once(separator) } else { s.rsplit_once(separator) };
+    let three = match (found, method) {
+        (Some((before, after)), _) => [before, separator, after],
+        (None, "partition") => [s, "", ""],
+        (None, _) => ["", "", s],
+    };
+    Ok(Value::from(Tuple::from(three.map(Value::from))))
+}
+
+fn affix(s: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
+    let (affix, rest): (Value, Rest<Value>) = from_args(args)?;
+    if !rest.is_empty() {
+        return Err(wrong(format!("{method}: start and end positions are not supported")));
+    }
+    let test = |affix: &str| if method == "startswith" { s.starts_with(affix) } else { s.ends_with(affix) };
+    if affix.kind() != ValueKind::Seq {
+        return Ok(Value::from(test(&text(method, &affix)?)));
+    }
+    let mut any = false;
+    for item in affix.try_iter()? {
+        any |= test(&text(method, &item)?);
+    }
+    Ok(Value::from(any))
+}
+
+fn replace(state: &State<'_, '_>, s: &str, args: &[Value]) -> Result<Value, Error> {
+    let (old, new, count, named): (&str, &str, Option<i64>, Kwargs) = from_args(args)?;
+    let count = match count {
+        Some(count) => count,
+        None => named.get::<Option<i64>>("count")?.unwrap_or(-1),
+    };
+    let matches = if old.is_empty() { s.chars().count() + 1 } else { s.matches(old).count() };
+    // Pay before the text grows.
+    state.consume_fuel((matches.saturating_mul(new.len()) / 64) as u64)?;
+    Ok(Value::from(match usize::try_from(count) {
+        Ok(count) => s.replacen(old, new, count),
+        Err(_) => s.replace(old, new),
+    }))
 }
 
 fn text(method: &str, value: &Value) -> Result<String, Error> {

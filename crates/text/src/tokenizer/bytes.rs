@@ -26,7 +26,7 @@ pub(crate) struct TokenTable {
 pub(crate) const MAX_ID: u32 = 1 << 24;
 
 impl TokenTable {
-    /// `texts[id]` is the token; `raw[id]` tells that it is written as it stands (control tokens).
+    /// `texts[id]` is the token; `raw[id]` tells that it is an added token.
     pub(crate) fn new(
         texts: Vec<Option<Box<str>>>,
         special: Vec<bool>,
@@ -40,22 +40,21 @@ impl TokenTable {
             starts.push(bytes.len() as u32);
             let Some(text) = text.as_deref() else { continue };
             match spelling {
+                // Text matches an added token as it is written, so this is what it stands for, too.
+                _ if raw.get(id).copied().unwrap_or(false) => bytes.extend_from_slice(text.as_bytes()),
                 Spelling::ByteLevel => {
                     let first = bytes.len();
                     for c in text.chars() {
                         match back.get(&c) {
                             Some(byte) => bytes.push(*byte),
                             None => {
-                                // Not in the alphabet, so not byte-level: an added token such as `<｜User｜>`.
+                                // Not in the alphabet, so not byte-level.
                                 bytes.truncate(first);
                                 bytes.extend_from_slice(text.as_bytes());
                                 break;
                             }
                         }
                     }
-                }
-                Spelling::SentencePiece { .. } if raw.get(id).copied().unwrap_or(false) => {
-                    bytes.extend_from_slice(text.as_bytes());
                 }
                 Spelling::SentencePiece { .. } => match byte_piece(text) {
                     Some(byte) => bytes.push(byte),

@@ -94,7 +94,10 @@ pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
             eos.push(id);
         }
     }
-    let sentence_piece = vocab.model == "llama";
+    let add_bos = match vocab.model.as_str() {
+        "gpt2" => pre::build(vocab.pre.as_deref().unwrap_or("default"))?.add_bos,
+        _ => true,
+    };
     let texts = vocab.tokens.into_iter().map(|t| Some(t.into_boxed_str())).collect();
     Ok(Tokenizer {
         model,
@@ -105,7 +108,7 @@ pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
         table: TokenTable::new(texts, special, &raw, spelling),
         bos: vocab.bos,
         eos,
-        add_bos: vocab.bos.is_some() && vocab.add_bos.unwrap_or(sentence_piece),
+        add_bos: vocab.bos.is_some() && vocab.add_bos.unwrap_or(add_bos),
         add_eos: vocab.add_eos.unwrap_or(false),
     })
 }

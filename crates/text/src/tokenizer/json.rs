@@ -29,7 +29,7 @@ pub(super) fn load(json: &[u8], config: Option<&Value>) -> Result<Tokenizer, Err
     let mut exact = false;
     for (id, token) in inner.get_added_tokens_decoder() {
         special[id as usize] = token.special;
-        raw[id as usize] = token.special || token.content.contains(['<', '[']);
+        raw[id as usize] = true;
         exact |= token.normalized && normalizer_changes(&inner, &token.content);
         texts[id as usize] = Some(token.content.clone().into_boxed_str());
         tokens.push(AddedToken {

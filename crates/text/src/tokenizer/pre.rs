@@ -23,6 +23,8 @@ enum Step {
     Punctuation,
     /// GPT-2's own expression.
     Gpt2,
+    /// The same, and from here on bytes are spelled in the byte-level alphabet: the steps after it see that spelling.
+    Gpt2Bytes,
 }
 
 struct Pre {
@@ -32,10 +34,12 @@ struct Pre {
     nfc: bool,
     /// A word that is a token is that token, whatever the merges say.
     ignore_merges: bool,
+    /// A text begins with the begin token unless the file says otherwise.
+    add_bos: bool,
 }
 
 const fn pre(names: &'static [&'static str], steps: &'static [Step]) -> Pre {
-    Pre { names, steps, nfc: false, ignore_merges: false }
+    Pre { names, steps, nfc: false, ignore_merges: false, add_bos: false }
 }
 
 use Step::{Cut, Gpt2, Numbers};
@@ -69,18 +73,9 @@ const DEEPSEEK_MARKS: &str =
 const TABLE: &[Pre] = &[
     Pre {
         ignore_merges: true,
+        add_bos: true,
         ..pre(
-            &[
-                "llama-bpe",
-                "llama3",
-                "llama-v3",
-                "llama4",
-                "falcon3",
-                "falcon-h1",
-                "pixtral",
-                "midm-2.0",
-                "lfm2",
-            ],
+            &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"],
             &[Cut(LLAMA3)],
         )
     },
@@ -93,8 +88,8 @@ const TABLE: &[Pre] = &[
         )
     },
     Pre { nfc: true, ..pre(&["qwen35"], &[Cut(QWEN35)]) },
-    pre(&["gpt-4o", "o200k"], &[Cut(O200K)]),
-    Pre { ignore_merges: true, ..pre(&["tekken"], &[Cut(TEKKEN)]) },
+    pre(&["gpt-4o", "o200k", "llama4"], &[Cut(O200K)]),
+    Pre { ignore_merges: true, add_bos: true, ..pre(&["tekken"], &[Cut(TEKKEN)]) },
     pre(
         &["deepseek-llm"],
         &[Cut(r"[\r\n]"), Cut(DEEPSEEK_LETTERS), Cut(DEEPSEEK_MARKS), Cut(r"\s+$"), Cut(CJK), Step::Digits],
@@ -108,7 +103,7 @@ const TABLE: &[Pre] = &[
     Pre { nfc: true, ..pre(&["mpt"], &[Gpt2]) },
     pre(&["starcoder", "refact", "smollm", "codeshell", "exaone", "minerva-7b"], &[Step::Digits, Gpt2]),
     Pre { nfc: true, ..pre(&["command-r"], &[Step::Digits, Gpt2]) },
-    pre(&["falcon"], &[Step::Punctuation, Gpt2, Numbers, Cut("[0-9][0-9][0-9]")]),
+    pre(&["falcon"], &[Step::Punctuation, Step::Gpt2Bytes, Numbers, Cut("[0-9][0-9][0-9]")]),
     pre(&["default"], &[Cut(r"[\p{P}\$\+<=>\^~\|]+"), Gpt2, Numbers, Cut("[0-9][0-9][0-9]")]),
 ];
 
@@ -124,6 +119,7 @@ pub(super) struct Built {
     pub(super) normalizer: Option<NormalizerWrapper>,
     pub(super) pre_tokenizer: PreTokenizerWrapper,
     pub(super) ignore_merges: bool,
+    pub(super) add_bos: bool,
 }
 
 /// Builds the pre-tokenizer called `name`.
@@ -137,15 +133,19 @@ pub(super) fn build(name: &str) -> Result<Built, Error> {
             Cut(regex) => cut(regex)?,
             Step::Digits => Digits::new(true).into(),
             Numbers => Digits::new(false).into(),
+            Step::Gpt2Bytes => ByteLevel::new(false, true, true).into(),
             Step::Punctuation => Punctuation::new(SplitDelimiterBehavior::Contiguous).into(),
             Gpt2 => cut(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")?,
         });
     }
-    parts.push(ByteLevel::new(false, true, false).into());
+    if !pre.steps.iter().any(|step| matches!(step, Step::Gpt2Bytes)) {
+        parts.push(ByteLevel::new(false, true, false).into());
+    }
     Ok(Built {
         normalizer: pre.nfc.then(|| NFC.into()),
         pre_tokenizer: Sequence::new(parts).into(),
         ignore_merges: pre.ignore_merges,
+        add_bos: pre.add_bos,
     })
 }
 
