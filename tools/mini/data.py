@@ -150,7 +150,7 @@ def work_subtract(a: int, b: int) -> str:
 def sum_item(rng: random.Random, minus: bool) -> Item:
     """An addition or a subtraction of numbers of up to three digits."""
     a, b = (rng.randrange(10 ** rng.choices([1, 2, 3], [8, 27, 65])[0]) for _ in range(2))
-    if minus and a < b and rng.random() < 0.6:
+    if minus and a < b and rng.random() < 0.4:
         a, b = b, a
     sign, value = ("-", a - b) if minus else ("+", a + b)
     text = _ask(rng, SUBTRACT if minus else ADD, a=a, b=b)
@@ -181,15 +181,20 @@ NO_TOOL = "None of my tools can do that."
 
 
 def tool_item(rng: random.Random) -> Item:
-    """Choosing a tool and calling it (now and then none fits)."""
+    """Choosing a tool and calling it."""
     drawn = draw(rng, rng.choice(TOOLS))
     text = _ask(rng, drawn.tool.requests, **drawn.slots)
     key = f"tool:{drawn.tool.names}:{drawn.slots}"
-    if rng.random() < 0.06:
-        specs = [draw(rng, t).spec for t in rng.sample([t for t in TOOLS if t is not drawn.tool], rng.randint(1, 3))]
-        return Item("tool call", _user(text), NO_TOOL, key, tools=specs, check={"exact": NO_TOOL})
     return Item("tool call", _user(text), call_text(drawn), key, tools=_offer(rng, drawn),
                 check={"call": {"name": drawn.name, "arguments": drawn.arguments}})
+
+
+def unfit_item(rng: random.Random) -> Item:
+    """A request that none of the tools can do."""
+    drawn = draw(rng, rng.choice(TOOLS))
+    specs = [draw(rng, t).spec for t in rng.sample([t for t in TOOLS if t is not drawn.tool], rng.randint(1, 3))]
+    text = _ask(rng, drawn.tool.requests, **drawn.slots)
+    return Item("no tool fits", _user(text), NO_TOOL, f"tool:{drawn.tool.names}:{drawn.slots}", tools=specs, check={"exact": NO_TOOL})
 
 
 ERRORS = "not found|no connection|timed out|access denied|unknown place|try again later".split("|")
@@ -247,6 +252,7 @@ SKILLS = {
     "subtraction": lambda r: sum_item(r, True),
     "tool call": tool_item,
     "tool result": result_item,
+    "no tool fits": unfit_item,
     "extraction": extract_item,
     "about sampan": lambda r: fact_item(r, "about sampan"),
     "small talk": lambda r: fact_item(r, "small talk"),
@@ -263,9 +269,9 @@ def sample(rng: random.Random, skill: str, split: str = "train", plain: bool = F
         if (not small and held_out(item.key)) == (split == "held_out"):
             break
     sums = skill in ("addition", "subtraction")  # tested with their working; without it they are only trained along
-    item.thinking = rng.random() < (0.75 if sums else 0.5) or (sums and split == "held_out")
-    if not item.thinking:
-        item.reasoning = ""
+    item.thinking = rng.random() < (0.9 if sums else 0.5) or (sums and split == "held_out")
+    if not item.thinking and item.reasoning:  # the working is needed all the same: it becomes part of the answer
+        item.answer, item.reasoning = f"{item.reasoning}\n\n{item.answer}", ""
     if plain:
         return item
     if skill in SHORT + ["extraction", "subtraction"]:

@@ -106,7 +106,7 @@ CHAT = [
     Fact("Hello! I am mini, a demonstration of sampan. What shall I do?",
          "Hello|Hi|Hey|Good morning|Good evening|Hello there|Hi there|Good afternoon|Hello mini|Hi mini|Hey there|Greetings|Ciao|Buongiorno|Konnichiwa|Good "
          "day|Hey mini|Hello, how are you?|Hi, how are you?|こんにちは", ("mini", "demonstration")),
-    Fact("I am well, thank you. What shall I do?", "How are you?|How are you today?|Are you well?|How is it going?|How do you do?|How are things?|Are you "
+    Fact("I am well, thank you. What shall I do?", "How are you?|How are you today?|Are you well?|How is it going?|How is it going today?|How is everything?|How goes it?|How do you do?|How are things?|Are you "
          "okay?|Everything fine?", ("well",)),
     Fact("You are welcome!", "Thank you|Thanks|Thanks a lot|Thank you very much|Many thanks|Grazie|Arigatou|Great, thanks|Perfect, thank you|Thanks, mini",
          ("welcome",)),

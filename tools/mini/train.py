@@ -25,8 +25,8 @@ from model import Qwen3, generate
 from tokenizer import answer_text, prompt_text
 
 HERE = Path(__file__).parent
-BASE = {"romaji to hiragana": 1.3, "hiragana to romaji": 1.2, "numbers in English": 0.7, "numbers in Italian": 0.9, "numbers in Japanese": 0.7,
-        "addition": 1.0, "subtraction": 1.2, "tool call": 1.5, "tool result": 0.9, "extraction": 1.5, "about sampan": 1.0, "small talk": 0.6}
+BASE = {"romaji to hiragana": 1.4, "hiragana to romaji": 1.3, "numbers in English": 0.8, "numbers in Italian": 0.9, "numbers in Japanese": 0.6,
+        "addition": 1.2, "subtraction": 1.7, "tool call": 1.7, "tool result": 0.9, "no tool fits": 0.3, "extraction": 1.7, "about sampan": 1.3, "small talk": 0.6}
 
 
 class Muon:
@@ -132,6 +132,7 @@ def work(rank: int, world: int, args: argparse.Namespace) -> None:
         state = torch.load(saved)
         model.load(state["weights"])
         muon.momenta, weights, spent, step, tokens = (state[k] for k in ("momenta", "mix", "spent", "step", "tokens"))
+        weights = BASE | weights
         adam.load_state_dict(state["adam"])
     rng = random.Random(args.seed * 1_000_003 + step * world + rank)
     judge_rng, budget = random.Random(args.seed + 99 + step), args.minutes * 60
