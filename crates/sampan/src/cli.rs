@@ -21,6 +21,7 @@ const AFTER_HELP: &str =
 Try it without any download: sampan run mini \"three plus four\"";
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "made once, when the program starts")]
 enum Command {
     /// Talk to a model, or pipe text through it
     Run(run::RunArgs),
