@@ -1,5 +1,7 @@
 //! The program as its users see it: each test runs the real binary in a folder of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod bad_input;
 mod commands;
 mod mini;
