@@ -28,7 +28,7 @@ const MODELS: &[Case] = &[
         |f| drop(f.write("x.gguf", "hello")),
         "run x.gguf hi",
         &["x.gguf: "],
-        "download it again",
+        "give a GGUF file",
     ),
     (
         "an unknown family",
