@@ -1,6 +1,6 @@
 //! Cutting a batch into tiles and handing them to threads.
 
-use super::tile::{PARTITION, Partial, Tile, run};
+use super::tile::{Partial, Tile, run};
 use super::{AttentionSpec, KvFormat, KvStore, Span};
 use super::{Scratch, ScratchPool};
 use crate::Kernels;
@@ -97,7 +97,7 @@ impl ScratchPool {
 impl Call<'_> {
     fn load(&self, work: &Work<'_, '_>, scratch: &mut Scratch) {
         let (shape, heads) = (self.store.shape(), work.tile.heads);
-        scratch.load_queries(&shape, work.tile.rows, self.spec.scale, |r| {
+        scratch.load_queries(self.kernels.level, &shape, work.tile.rows, self.spec.scale, |r| {
             let at = (work.row + r / heads) * self.spec.heads + work.head + r % heads;
             &self.q[at * shape.key_dim..][..shape.key_dim]
         });
@@ -132,7 +132,7 @@ impl Call<'_> {
         for work in work {
             let mut total = Partial::new(work.tile.rows, stride);
             for partial in partials.by_ref().take(work.tile.partitions().len()) {
-                total.append(&lock(&partial), work.tile.rows, stride);
+                total.append(self.kernels.level, &lock(&partial), work.tile.rows, stride);
             }
             self.finish(work, &total);
         }
@@ -143,13 +143,19 @@ impl Call<'_> {
         for (token, out) in work.out.into_iter().enumerate() {
             for (h, out) in out.chunks_exact_mut(shape.value_dim).enumerate() {
                 let sink = self.spec.sinks.map(|sinks| sinks[work.head + h]);
-                total.finish(token * work.tile.heads + h, shape.value_stride(), sink, out);
+                total.finish(
+                    self.kernels.level,
+                    token * work.tile.heads + h,
+                    shape.value_stride(),
+                    sink,
+                    out,
+                );
             }
         }
     }
 }
 
-/// Cuts a batch into tiles of up to `rows` rows, those with the most keys first.
+/// Cuts a batch into tiles of up to `rows` rows.
 fn cut<'a, 'o>(
     spec: &AttentionSpec<'_>,
     store: &'a KvStore,
@@ -163,8 +169,10 @@ fn cut<'a, 'o>(
     let mut slices: Vec<&mut [f32]> = out.chunks_exact_mut(heads * shape.value_dim).collect();
     let mut work = Vec::new();
     for span in spans {
-        for rows in chunks(span.rows.clone(), rows / heads) {
-            for block in 0..blocks {
+        // All rows over one head's keys in turn, so that those stay in the cache; the longest rows first.
+        for block in 0..blocks {
+            let chunks: Vec<_> = chunks(span.rows.clone(), rows / heads).collect();
+            for rows in chunks.into_iter().rev() {
                 let out = rows.clone().map(|row| std::mem::take(&mut slices[row * blocks + block])).collect();
                 let tile = Tile {
                     store,
@@ -180,7 +188,6 @@ fn cut<'a, 'o>(
             }
         }
     }
-    work.sort_by_key(|work| std::cmp::Reverse(work.tile.seen_by_any(0..work.tile.rows).len() / PARTITION));
     work
 }
 

@@ -1,7 +1,8 @@
 //! One piece of attention: some rows of one sequence, the query heads of one key/value head.
 
 use super::store::{KvShape, KvStore, PAGE};
-use crate::isa::attention::{Choice, partition};
+use crate::isa::attention::{Choice, blend, partition, scale_into};
+use crate::isa::level::Level;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -15,8 +16,8 @@ pub(crate) const ROW: usize = PARTITION + 32;
 /// Words of a query that lie together in [`Scratch::packed`].
 pub(crate) const QUERY_BLOCK: usize = 16;
 
-/// Rows of one tile at most: their scores for a partition stay in the second-level cache.
-pub(crate) const MAX_ROWS: usize = 64;
+/// Rows of one tile at most.
+pub(crate) const MAX_ROWS: usize = 128;
 
 /// The running maximum before any score; finite, so that differences from it are numbers.
 pub(crate) const LOWEST: f32 = -3.0e38;
@@ -72,8 +73,7 @@ pub(crate) struct Scratch {
     pub(crate) packed: Vec<u32>,
     /// Scores, then weights, `rows x ROW`.
     pub(crate) scores: Vec<f32>,
-    /// Weights as pairs of bf16, `rows x ROW / 2`; after [`MAX_ROWS`] rows, where tiles are used, what the first
-    /// rounding left.
+    /// Weights as pairs of bf16, `rows x ROW / 2` or as the path likes.
     pub(crate) weights: Vec<u32>,
     /// One head of a page, widened to f32.
     pub(crate) wide: Vec<f32>,
@@ -93,7 +93,7 @@ impl Scratch {
         grow(&mut self.q, MAX_ROWS * self.query_stride);
         grow(&mut self.packed, MAX_ROWS * self.query_stride);
         grow(&mut self.scores, MAX_ROWS * ROW);
-        grow(&mut self.weights, MAX_ROWS * ROW);
+        grow(&mut self.weights, MAX_ROWS * ROW / 2);
         grow(&mut self.wide, PAGE * keys.max(values));
         grow(&mut self.ragged, 2 * values * PAGE);
         for partial in [&mut self.part, &mut self.total] {
@@ -106,6 +106,7 @@ impl Scratch {
     /// Copies the rows' queries, times `scale`: `row(r)` is the query of row `r`.
     pub(crate) fn load_queries<'q>(
         &mut self,
+        level: Level,
         shape: &KvShape,
         rows: usize,
         scale: f32,
@@ -114,7 +115,7 @@ impl Scratch {
         self.fit(shape);
         for (r, to) in self.q.chunks_exact_mut(self.query_stride).take(rows).enumerate() {
             let (to, padding) = to.split_at_mut(shape.key_dim);
-            to.iter_mut().zip(row(r)).for_each(|(to, from)| *to = from * scale);
+            scale_into(level, row(r), scale, to);
             padding.fill(0.0);
         }
     }
@@ -164,27 +165,24 @@ impl Partial {
         self.acc[..rows * stride].fill(0.0);
     }
 
-    /// Adds the result over the keys that follow. A row that saw none of them stays as it is, bit for bit.
-    pub(crate) fn append(&mut self, next: &Partial, rows: usize, stride: usize) {
+    /// Adds the result over the keys that follow. A row that saw none of them stays as it is.
+    pub(crate) fn append(&mut self, level: Level, next: &Partial, rows: usize, stride: usize) {
         for r in 0..rows {
             let max = self.max[r].max(next.max[r]);
             let (ours, theirs) = ((self.max[r] - max).exp(), (next.max[r] - max).exp());
             self.max[r] = max;
             self.sum[r] = self.sum[r] * ours + next.sum[r] * theirs;
-            let to = &mut self.acc[r * stride..(r + 1) * stride];
-            let from = &next.acc[r * stride..(r + 1) * stride];
-            to.iter_mut().zip(from).for_each(|(to, from)| *to = *to * ours + *from * theirs);
+            let at = r * stride..(r + 1) * stride;
+            blend(level, &mut self.acc[at.clone()], ours, &next.acc[at], theirs);
         }
     }
 
     /// Divides row `row` by its sum of weights (with the sink's) into `out`.
-    pub(crate) fn finish(&self, row: usize, stride: usize, sink: Option<f32>, out: &mut [f32]) {
+    pub(crate) fn finish(&self, level: Level, row: usize, stride: usize, sink: Option<f32>, out: &mut [f32]) {
         let max = sink.map_or(self.max[row], |sink| self.max[row].max(sink));
         let ours = (self.max[row] - max).exp();
         let sum = self.sum[row] * ours + sink.map_or(0.0, |sink| (sink - max).exp());
-        let factor = ours / sum;
-        let acc = &self.acc[row * stride..][..out.len()];
-        out.iter_mut().zip(acc).for_each(|(out, acc)| *out = acc * factor);
+        scale_into(level, &self.acc[row * stride..][..out.len()], ours / sum, out);
     }
 }
 
@@ -192,11 +190,14 @@ impl Partial {
 /// have been loaded.
 pub(crate) fn run(choice: Choice, tile: &Tile<'_>, parts: Range<usize>, scratch: &mut Scratch) {
     let stride = tile.store.shape().value_stride();
-    scratch.total.clear(tile.rows, stride);
-    for part in parts {
+    for (i, part) in parts.enumerate() {
         scratch.part.clear(tile.rows, stride);
         partition(choice, tile, part, scratch);
         let Scratch { part, total, .. } = scratch;
-        total.append(part, tile.rows, stride);
+        if i == 0 {
+            std::mem::swap(part, total); // as appending to nothing would, but for the sign of zeros
+        } else {
+            total.append(choice.level, part, tile.rows, stride);
+        }
     }
 }

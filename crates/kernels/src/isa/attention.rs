@@ -87,6 +87,10 @@ pub(crate) fn tile_rows(choice: Choice, format: KvFormat) -> usize {
 levels! {
     /// Attention in f32, whatever the pages hold.
     fn by_lanes(tile: &Tile<'_>, part: usize, scratch: &mut Scratch);
+    /// `to = from * factor`, without negative zeros.
+    fn scale_into(from: &[f32], factor: f32, to: &mut [f32]);
+    /// `to = to * ours + from * theirs`.
+    fn blend(to: &mut [f32], ours: f32, from: &[f32], theirs: f32);
 }
 
 /// Attention by bf16 dot products.
@@ -103,7 +107,7 @@ mod generic {
     use super::paths::{Bf16, F16, F32, Path, Plain, query_words};
     use super::{KvFormat, Scratch, Tile, WIDEN};
     use crate::attention::{LOWEST, PAGE, PARTITION, QUERY_BLOCK, ROW};
-    use crate::isa::lanes::{Lanes, exp, sum, tanh};
+    use crate::isa::lanes::{Lanes, exp_down, sum, tanh};
     use std::ops::Range;
 
     #[inline(always)]
@@ -116,6 +120,17 @@ mod generic {
                 KvFormat::Bf16 => run::<L, Plain<Bf16>>(tile, part, scratch),
             }
         }
+    }
+
+    // These two vectorise by themselves once they are compiled for the level.
+    #[inline(always)]
+    pub(super) unsafe fn scale_into<L: Lanes>(from: &[f32], factor: f32, to: &mut [f32]) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from * factor + 0.0);
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn blend<L: Lanes>(to: &mut [f32], ours: f32, from: &[f32], theirs: f32) {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *to * ours + *from * theirs);
     }
 
     #[inline(always)]
@@ -133,10 +148,11 @@ mod generic {
             let columns = pages.start * PAGE - borders.start..pages.end * PAGE - borders.start;
             for row in 0..tile.rows {
                 let seen = intersect(&tile.seen(row), &borders);
-                softmax::<L>(row, &columns, seen, borders.start, tile.softcap, scratch);
-                if let Some(sum) = P::finish_weights(row, &columns, scratch) {
-                    scratch.part.sum[row] = sum;
-                }
+                let scores = &mut scratch.scores[row * ROW..(row + 1) * ROW];
+                let max = mask::<L>(scores, &columns, &seen, borders.start, tile.softcap);
+                let sum = weights::<L>(scores, &columns, max);
+                scratch.part.max[row] = max;
+                scratch.part.sum[row] = P::finish_weights(row, &columns, scratch).unwrap_or(sum);
             }
             all_values::<L, P>(tile, &pages, &seen, scratch);
         }
@@ -244,51 +260,59 @@ mod generic {
         }
     }
 
-    /// Turns a row's scores into weights relative to their maximum; what the row does not see gets weight 0.
+    /// Caps a row's scores, makes those that the row does not see negative infinity, and returns the largest.
     #[inline(always)]
-    pub(super) unsafe fn softmax<L: Lanes>(
-        row: usize,
+    pub(super) unsafe fn mask<L: Lanes>(
+        scores: &mut [f32],
         columns: &Range<usize>,
-        seen: Range<usize>,
+        seen: &Range<usize>,
         origin: usize,
         softcap: Option<f32>,
-        scratch: &mut Scratch,
-    ) {
-        let scores = &mut scratch.scores[row * ROW..(row + 1) * ROW];
+    ) -> f32 {
         if seen.is_empty() {
-            scores[columns.clone()].fill(0.0);
-            return;
+            scores[columns.clone()].fill(f32::NEG_INFINITY);
+            return LOWEST;
         }
-        scores[columns.start..seen.start - origin].fill(f32::NEG_INFINITY);
-        scores[seen.end - origin..columns.end].fill(f32::NEG_INFINITY);
+        let seen = seen.start - origin..seen.end - origin;
+        scores[columns.start..seen.start].fill(f32::NEG_INFINITY);
+        scores[seen.end..columns.end].fill(f32::NEG_INFINITY);
+        assert!(columns.end <= scores.len());
         let scores = scores.as_mut_ptr();
         // SAFETY: columns are inside the row and a multiple of PAGE wide.
         unsafe {
-            if let Some(cap) = softcap {
-                let cap = L::splat(cap);
-                for i in columns.clone().step_by(L::N) {
-                    // tanh would turn the -inf of unseen tokens into a number.
-                    let score = L::load(scores.add(i));
-                    let capped = tanh(score.div(cap)).mul(cap);
-                    score.select_lt(L::splat(LOWEST), score, capped).store(scores.add(i));
-                }
-            }
-            let mut most = L::splat(LOWEST);
+            let lowest = L::splat(LOWEST);
+            let mut most = lowest;
             for i in columns.clone().step_by(L::N) {
-                most = most.max(L::load(scores.add(i)));
+                let mut score = L::load(scores.add(i));
+                if let Some(cap) = softcap {
+                    // tanh would turn the negative infinity of unseen tokens into a number.
+                    let cap = L::splat(cap);
+                    score = score.select_lt(lowest, score, tanh(score.div(cap)).mul(cap));
+                    score.store(scores.add(i));
+                }
+                most = score.max(most);
             }
             let mut lanes = [LOWEST; 16];
             most.store(lanes.as_mut_ptr());
-            let max = lanes.iter().copied().fold(LOWEST, f32::max);
-            scratch.part.max[row] = max;
+            lanes.iter().copied().fold(LOWEST, f32::max)
+        }
+    }
+
+    /// Turns a row's scores into weights relative to `max`; returns their sum.
+    #[inline(always)]
+    unsafe fn weights<L: Lanes>(scores: &mut [f32], columns: &Range<usize>, max: f32) -> f32 {
+        assert!(columns.end <= scores.len());
+        let scores = scores.as_mut_ptr();
+        // SAFETY: columns are inside the row and a multiple of PAGE wide.
+        unsafe {
             let shift = L::splat(max);
             let mut total = L::splat(0.0);
             for i in columns.clone().step_by(L::N) {
-                let weight = exp(L::load(scores.add(i)).sub(shift));
+                let weight = exp_down(L::load(scores.add(i)).sub(shift));
                 weight.store(scores.add(i));
                 total = total.add(weight);
             }
-            scratch.part.sum[row] = sum(total);
+            sum(total)
         }
     }
 

@@ -7,18 +7,18 @@
 
 #![allow(unsafe_code)]
 
-use super::generic::{intersect, softmax};
+use super::generic::{intersect, mask};
 use crate::attention::{MAX_ROWS, PAGE, PARTITION, QUERY_BLOCK, ROW, Scratch, Tile};
 use crate::cpu::Amx;
-use crate::isa::lanes::{Bf16x32, F32x16, Lanes};
+use crate::isa::lanes::{Bf16x32, F32x16, Lanes, exp_down, sum};
 use std::arch::asm;
 use std::ops::Range;
 
 /// Rows of a tile.
 const ROWS: usize = 16;
 
-/// Pages of a partition.
-const PAGES: usize = PARTITION / PAGE;
+/// Rows that go through all steps together: two tiles, whose queries stay in the first-level cache.
+const PAIR: usize = 2 * ROWS;
 
 /// Steps of one product at most; see [`fits`].
 const MAX_STEPS: usize = 64;
@@ -75,43 +75,40 @@ unsafe fn release() {
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
 fn run(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
-    let borders = part * PARTITION..(part + 1) * PARTITION;
-    let seen = intersect(&tile.seen_by_any(0..tile.rows), &borders);
-    if seen.is_empty() {
-        return;
-    }
-    let pages = seen.start / PAGE..seen.end.div_ceil(PAGE);
+    let origin = part * PARTITION;
+    let borders = origin..origin + PARTITION;
     pack_queries(tile.rows, scratch);
-    all_scores(tile, &pages, scratch);
-    let columns = pages.start * PAGE - borders.start..pages.end * PAGE - borders.start;
-    for row in 0..tile.rows {
-        let seen = intersect(&tile.seen(row), &borders);
-        // SAFETY: this function has the features of the vector type.
-        unsafe { softmax::<F32x16>(row, &columns, seen, borders.start, tile.softcap, scratch) };
-        let weights = &scratch.scores[row * ROW..][columns.clone()];
-        let (high, low) = scratch.weights.split_at_mut(MAX_ROWS * ROW / 2);
-        let at = (row * ROW + columns.start) / 2;
-        split(weights, &mut high[at..][..columns.len() / 2], &mut low[at..][..columns.len() / 2]);
+    for row in (0..tile.rows).step_by(PAIR) {
+        let rows = row..(row + PAIR).min(tile.rows);
+        let seen = intersect(&tile.seen_by_any(rows.clone()), &borders);
+        if seen.is_empty() {
+            continue;
+        }
+        let pages = seen.start / PAGE..seen.end.div_ceil(PAGE);
+        scores(tile, &rows, &pages, scratch);
+        let columns = pages.start * PAGE - origin..pages.end * PAGE - origin;
+        for row in rows.clone() {
+            let seen = intersect(&tile.seen(row), &borders);
+            let scores = &mut scratch.scores[(row % PAIR) * ROW..][..ROW];
+            // SAFETY: this function has the features of the vector type.
+            scratch.part.max[row] = unsafe { mask::<F32x16>(scores, &columns, &seen, origin, tile.softcap) };
+        }
+        values(tile, &rows, &pages, &seen, scratch);
     }
-    all_values(tile, &pages, &seen, scratch);
 }
 
-/// Cuts numbers into their bf16 rounding and the bf16 rounding of the rest, both as pairs.
-#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-fn split(from: &[f32], high: &mut [u32], low: &mut [u32]) {
-    let chunks = from.chunks_exact(DEPTH).zip(high.chunks_exact_mut(ROWS)).zip(low.chunks_exact_mut(ROWS));
-    for ((from, high), low) in chunks {
-        let mut rest = [0.0_f32; DEPTH];
-        // SAFETY: all three are 32 numbers; this function has the features of the vector type.
-        unsafe {
-            Bf16x32::narrow(from.as_ptr(), high.as_mut_ptr().cast());
-            // The pairs' halves are the even and the odd numbers: widen in order instead.
-            for half in [0, 16] {
-                let wide = F32x16::load_bf16(high.as_ptr().cast::<u16>().add(half));
-                F32x16::load(from.as_ptr().add(half)).sub(wide).store(rest.as_mut_ptr().add(half));
-            }
-            Bf16x32::narrow(rest.as_ptr(), low.as_mut_ptr().cast());
-        }
+/// Cuts 32 numbers into their bf16 rounding and the bf16 rounding of the rest.
+///
+/// # Safety
+/// The CPU offers the level of the vector type; both targets have room for 32 numbers.
+#[inline(always)]
+unsafe fn split(first: F32x16, second: F32x16, high: *mut u16, low: *mut u16) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        Bf16x32::narrow(first, second).store(high);
+        let first = first.sub(F32x16::load_bf16(high));
+        let second = second.sub(F32x16::load_bf16(high.add(16)));
+        Bf16x32::narrow(first, second).store(low);
     }
 }
 
@@ -120,103 +117,145 @@ fn split(from: &[f32], high: &mut [u32], low: &mut [u32]) {
 fn pack_queries(rows: usize, scratch: &mut Scratch) {
     let stride = scratch.query_stride;
     let (high, low) = scratch.packed.split_at_mut(MAX_ROWS * stride / 2);
-    for row in 0..rows {
-        let words = row * stride / 2..(row + 1) * stride / 2;
-        split(&scratch.q[row * stride..][..stride], &mut high[words.clone()], &mut low[words]);
+    let blocks = scratch.q[..rows * stride].chunks_exact(DEPTH);
+    for ((from, high), low) in
+        blocks.zip(high.chunks_exact_mut(QUERY_BLOCK)).zip(low.chunks_exact_mut(QUERY_BLOCK))
+    {
+        // SAFETY: all three are 32 numbers; this function has the features of the vector type.
+        unsafe {
+            let (first, second) = (F32x16::load(from.as_ptr()), F32x16::load(from.as_ptr().add(16)));
+            split(first, second, high.as_mut_ptr().cast(), low.as_mut_ptr().cast());
+        }
     }
 }
 
-/// The row tiles of the next product out of `rows` from `row` on: two if there are that many.
-fn step(rows: usize, row: usize) -> usize {
-    if rows - row > ROWS { 2 } else { 1 }
+/// Row tiles that hold `rows`.
+fn tiles(rows: &Range<usize>) -> usize {
+    rows.len().div_ceil(ROWS)
 }
 
+/// The scores of up to [`PAIR`] rows with the tokens of `pages`, from the first row of `scratch.scores` on.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-fn all_scores(tile: &Tile<'_>, pages: &Range<usize>, scratch: &mut Scratch) {
+fn scores(tile: &Tile<'_>, rows: &Range<usize>, pages: &Range<usize>, scratch: &mut Scratch) {
     let stride = scratch.query_stride;
     for page in pages.clone() {
         let (keys, values) = tile.store.head(tile.pages[page], tile.kv_head);
+        if page + 1 < pages.end {
+            fetch(tile.store.head(tile.pages[page + 1], tile.kv_head).0);
+        }
         if tile.rows <= ROWS {
-            // Few rows wait for memory: this page's values will be needed, and the keys that follow.
-            fetch(values);
-            if page + 1 < pages.end {
-                fetch(tile.store.head(tile.pages[page + 1], tile.kv_head).0);
-            }
+            fetch(values); // few rows wait for memory, and will need these
         }
         let mut blocks = [std::ptr::null(); MAX_STEPS];
         let steps = keys.len() / (QUERY_BLOCK * PAGE * 4);
         for (block, keys) in blocks.iter_mut().zip(keys.chunks_exact(QUERY_BLOCK * PAGE * 4)) {
             *block = keys.as_ptr();
         }
-        let mut row = 0;
-        while row < tile.rows {
-            let tiles = step(tile.rows, row);
-            let rows = row..(row + tiles * ROWS).min(tile.rows);
-            if !intersect(&tile.seen_by_any(rows), &(page * PAGE..(page + 1) * PAGE)).is_empty() {
-                let queries = scratch.packed[row * stride / 2..].as_ptr();
-                let product = Product {
-                    left: queries.cast(),
-                    rest: queries.wrapping_add(MAX_ROWS * stride / 2).cast(),
-                    left_stride: stride * 2,
-                    right: &blocks[..steps],
-                    right_stride: PAGE * 4,
-                    to: scratch.scores[row * ROW + page * PAGE % PARTITION..].as_mut_ptr(),
-                    to_stride: ROW * 4,
-                };
-                // SAFETY: a key tile is QUERY_BLOCK pairs of dims of sixteen of PAGE tokens; queries and scores have
-                // MAX_ROWS rows, whole tiles.
-                unsafe { product.run(tiles) };
-            }
-            row += tiles * ROWS;
-        }
+        let queries = scratch.packed[rows.start * stride / 2..].as_ptr();
+        let product = Product {
+            left: queries.cast(),
+            rest: queries.wrapping_add(MAX_ROWS * stride / 2).cast(),
+            left_stride: stride * 2,
+            right: &blocks[..steps],
+            right_stride: PAGE * 4,
+            to: scratch.scores[page * PAGE % PARTITION..].as_mut_ptr(),
+            to_stride: ROW * 4,
+            add: false,
+        };
+        // SAFETY: a key tile is QUERY_BLOCK pairs of dims of sixteen of PAGE tokens; queries and scores have
+        // MAX_ROWS rows, whole tiles.
+        unsafe { product.run(tiles(rows)) };
     }
 }
 
+/// The weights of the tokens of a block of pages: two planes of [`PAIR`] rows, and their sums by lanes.
+struct Weights {
+    planes: [[u32; PAIR * WEIGHT_ROW / 4]; 2],
+    sums: [[f32; 16]; PAIR],
+}
+
+/// Pages whose weights are made and used at a time, so that they stay in the first-level cache.
+const BLOCK: usize = 4;
+
+/// Bytes from one row of weights to the next: not a power of two, so that rows fall on different cache sets.
+const WEIGHT_ROW: usize = BLOCK * PAGE * 2 + 64;
+
+/// Turns the rows' scores into weights and adds the weighted values of `pages` to their results.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-fn all_values(tile: &Tile<'_>, pages: &Range<usize>, seen: &Range<usize>, scratch: &mut Scratch) {
+fn values(
+    tile: &Tile<'_>,
+    rows: &Range<usize>,
+    pages: &Range<usize>,
+    seen: &Range<usize>,
+    scratch: &mut Scratch,
+) {
     let stride = tile.store.shape().value_stride();
-    let mut sources = [std::ptr::null(); PAGES];
-    let mut ragged = scratch.ragged.chunks_exact_mut(stride * PAGE / 2);
-    for (source, page) in sources.iter_mut().zip(pages.clone()) {
-        let (_, values) = tile.store.head(tile.pages[page], tile.kv_head);
-        let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
-        *source = values.as_ptr();
-        if here.len() < PAGE {
-            let copy = ragged.next().expect("only the first and the last page can be ragged");
-            tile.store.copy_values(values, here.start % PAGE..here.start % PAGE + here.len(), copy);
-            *source = copy.as_ptr().cast();
+    let mut weights = Weights { planes: [[0; PAIR * WEIGHT_ROW / 4]; 2], sums: [[0.0; 16]; PAIR] };
+    let mut ahead = pages.end..tile.seen_by_any(0..tile.rows).end.div_ceil(PAGE);
+    for start in pages.clone().step_by(BLOCK) {
+        let block = start..(start + BLOCK).min(pages.end);
+        weigh(rows, &block, &mut weights, scratch);
+        let mut sources = [std::ptr::null(); BLOCK];
+        let mut ragged = scratch.ragged.chunks_exact_mut(stride * PAGE / 2);
+        for (source, page) in sources.iter_mut().zip(block.clone()) {
+            let (_, values) = tile.store.head(tile.pages[page], tile.kv_head);
+            let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
+            *source = values.as_ptr();
+            if here.len() < PAGE {
+                let copy = ragged.next().expect("only the first and the last page can be ragged");
+                tile.store.copy_values(values, here.start % PAGE..here.start % PAGE + here.len(), copy);
+                *source = copy.as_ptr().cast();
+            }
+            if let Some(page) = ahead.next().filter(|_| tile.rows <= ROWS) {
+                fetch(tile.store.head(tile.pages[page], tile.kv_head).0); // for the partition that follows
+            }
+        }
+        for dim in (0..stride).step_by(DEPTH) {
+            let product = Product {
+                left: weights.planes[0].as_ptr().cast(),
+                rest: weights.planes[1].as_ptr().cast(),
+                left_stride: WEIGHT_ROW,
+                right: &sources.map(|source: *const u8| source.wrapping_add(dim * 4))[..block.len()],
+                right_stride: stride * 4,
+                to: scratch.part.acc[rows.start * stride + dim..].as_mut_ptr(),
+                to_stride: stride * 4,
+                add: true,
+            };
+            // SAFETY: a value tile is the PAGE / 2 pairs of tokens of sixteen of `stride` dims; weights have PAIR
+            // rows and results MAX_ROWS, whole tiles.
+            unsafe { product.run(tiles(rows)) };
         }
     }
-    let column = pages.start * PAGE % PARTITION;
-    let mut ahead = pages.end..tile.seen_by_any(0..tile.rows).end.div_ceil(PAGE);
-    let mut row = 0;
-    while row < tile.rows {
-        let tiles = step(tile.rows, row);
-        let end =
-            tile.seen_by_any(row..(row + tiles * ROWS).min(tile.rows)).end.div_ceil(PAGE).min(pages.end);
-        let steps = end.saturating_sub(pages.start);
-        for dim in (0..stride).step_by(DEPTH) {
-            if tile.rows <= ROWS {
-                // Few rows wait for memory: the next partition's keys, a share of them with every block of dims.
-                for page in ahead.by_ref().take((PAGES * DEPTH).div_ceil(stride)) {
-                    fetch(tile.store.head(tile.pages[page], tile.kv_head).0);
-                }
+    for row in rows.clone() {
+        // SAFETY: sixteen numbers; this function has the features of the vector type.
+        scratch.part.sum[row] = unsafe { sum(F32x16::load(weights.sums[row % PAIR].as_ptr())) };
+    }
+}
+
+/// The weights of `rows` for the tokens of the pages `block`.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+fn weigh(rows: &Range<usize>, block: &Range<usize>, weights: &mut Weights, scratch: &Scratch) {
+    let column = block.start * PAGE % PARTITION;
+    let [high, low] = &mut weights.planes;
+    for row in rows.clone() {
+        let r = row % PAIR;
+        let scores = &scratch.scores[r * ROW + column..][..block.len() * PAGE];
+        let at = r * WEIGHT_ROW / 4;
+        let (high, low) = (&mut high[at..at + BLOCK * PAGE / 2], &mut low[at..at + BLOCK * PAGE / 2]);
+        // SAFETY: this function has the features of the vector type; a page's scores are 32 numbers, its weights 16
+        // pairs.
+        unsafe {
+            let shift = F32x16::splat(scratch.part.max[row]);
+            let mut sums = F32x16::load(weights.sums[r].as_ptr());
+            for (i, page) in scores.chunks_exact(PAGE).enumerate() {
+                let first = exp_down(F32x16::load(page.as_ptr()).sub(shift));
+                let second = exp_down(F32x16::load(page.as_ptr().add(16)).sub(shift));
+                sums = sums.add(first).add(second);
+                let at = i * PAGE / 2;
+                split(first, second, high[at..].as_mut_ptr().cast(), low[at..].as_mut_ptr().cast());
             }
-            let weights = scratch.weights[(row * ROW + column) / 2..].as_ptr();
-            let product = Product {
-                left: weights.cast(),
-                rest: weights.wrapping_add(MAX_ROWS * ROW / 2).cast(),
-                left_stride: ROW * 2,
-                right: &sources.map(|source: *const u8| source.wrapping_add(dim * 4))[..steps],
-                right_stride: stride * 4,
-                to: scratch.part.acc[row * stride + dim..].as_mut_ptr(),
-                to_stride: stride * 4,
-            };
-            // SAFETY: a value tile is the PAGE / 2 pairs of tokens of sixteen of `stride` dims; weights and results
-            // have MAX_ROWS rows, whole tiles.
-            unsafe { product.run(tiles) };
+            sums.store(weights.sums[r].as_mut_ptr());
         }
-        row += tiles * ROWS;
     }
 }
 
@@ -241,15 +280,17 @@ struct Product<'a> {
     right: &'a [*const u8],
     /// Bytes from one of their rows to the next.
     right_stride: usize,
-    /// `tiles * 16` rows of 32 numbers, overwritten.
+    /// `tiles * 16` rows of 32 numbers.
     to: *mut f32,
     /// Bytes from one of those rows to the next.
     to_stride: usize,
+    /// Whether the product is added to them, or overwrites them.
+    add: bool,
 }
 
 impl Product<'_> {
     /// # Safety
-    /// Tiles are configured; the pointers have 16 (right) or `tiles` times 16 (the others) rows; `tiles` is 1 or 2.
+    /// Tiles are configured; there is at least one step; the pointers have 16 (right) or `tiles` times 16 (the others) rows; `tiles` is 1 or 2.
     #[inline(always)]
     unsafe fn run(&self, tiles: usize) {
         // SAFETY: the caller's promise.
@@ -272,8 +313,10 @@ impl Product<'_> {
             asm!(
                 "tilezero tmm0",
                 "tilezero tmm1",
-                "test {steps}, {steps}",
-                "jz 3f",
+                "test {b}, {b}",
+                "jz 2f",
+                "tileloadd tmm0, [{to} + {out}*1]",
+                "tileloadd tmm1, [{to} + {out}*1 + 64]",
                 "2:",
                 "mov {b}, [{bs}]",
                 "tileloadd tmm4, [{b} + {right}*1]",
@@ -289,10 +332,9 @@ impl Product<'_> {
                 "add {bs}, 8",
                 "dec {steps}",
                 "jnz 2b",
-                "3:",
                 "tilestored [{to} + {out}*1], tmm0",
                 "tilestored [{to} + {out}*1 + 64], tmm1",
-                b = out(reg) _,
+                b = inout(reg) usize::from(self.add) => _,
                 bs = inout(reg) self.right.as_ptr() => _,
                 steps = inout(reg) self.right.len() => _,
                 right = in(reg) self.right_stride,
@@ -320,8 +362,15 @@ impl Product<'_> {
                 "tilezero tmm1",
                 "tilezero tmm2",
                 "tilezero tmm3",
-                "test {steps}, {steps}",
-                "jz 3f",
+                "test {b}, {b}",
+                "jz 2f",
+                "tileloadd tmm0, [{to} + {out}*1]",
+                "tileloadd tmm1, [{to} + {out}*1 + 64]",
+                "mov {b}, {out}",
+                "shl {b}, 4",
+                "add {b}, {to}",
+                "tileloadd tmm2, [{b} + {out}*1]",
+                "tileloadd tmm3, [{b} + {out}*1 + 64]",
                 "2:",
                 "mov {b}, [{bs}]",
                 "tileloadd tmm4, [{b} + {right}*1]",
@@ -345,7 +394,6 @@ impl Product<'_> {
                 "add {bs}, 8",
                 "dec {steps}",
                 "jnz 2b",
-                "3:",
                 "tilestored [{to} + {out}*1], tmm0",
                 "tilestored [{to} + {out}*1 + 64], tmm1",
                 "mov {b}, {out}",
@@ -353,7 +401,7 @@ impl Product<'_> {
                 "add {b}, {to}",
                 "tilestored [{b} + {out}*1], tmm2",
                 "tilestored [{b} + {out}*1 + 64], tmm3",
-                b = out(reg) _,
+                b = inout(reg) usize::from(self.add) => _,
                 bs = inout(reg) self.right.as_ptr() => _,
                 steps = inout(reg) self.right.len() => _,
                 right = in(reg) self.right_stride,

@@ -288,7 +288,9 @@ impl Path<F32x16> for Dot {
         // SAFETY: the caller's promise.
         unsafe {
             for block in 0..blocks {
-                Bf16x32::narrow(from.add(block * 2 * QUERY_BLOCK), to.add(block * step).cast());
+                let from = from.add(block * 2 * QUERY_BLOCK);
+                let words = Bf16x32::narrow(F32x16::load(from), F32x16::load(from.add(16)));
+                words.store(to.add(block * step).cast());
             }
         }
     }
@@ -345,7 +347,7 @@ impl Path<F32x16> for Dot {
             let mut total = F32x16::splat(0.0);
             for i in columns.clone().step_by(32) {
                 let to = weights.as_mut_ptr().add(i / 2);
-                Bf16x32::narrow(from.add(i), to.cast());
+                Bf16x32::narrow(F32x16::load(from.add(i)), F32x16::load(from.add(i + 16))).store(to.cast());
                 total = total.add(F32x16::load_bf16_half(to, 0).add(F32x16::load_bf16_half(to, 1)));
             }
             Some(sum(total))

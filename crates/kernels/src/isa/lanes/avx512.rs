@@ -59,17 +59,24 @@ impl Bf16x32 {
         F32x16(unsafe { _mm512_dpbf16_ps(sum.0, self.0, other.0) })
     }
 
-    /// Rounds thirty-two consecutive numbers to nearest even and stores them as bf16.
+    /// Rounds thirty-two numbers to nearest even.
     ///
     /// # Safety
-    /// The CPU offers the level, and the pointers have thirty-two elements.
+    /// The CPU offers the level.
     #[inline(always)]
-    pub(crate) unsafe fn narrow(from: *const f32, to: *mut u16) {
+    pub(crate) unsafe fn narrow(first: F32x16, second: F32x16) -> Bf16x32 {
+        // SAFETY: the caller's promise.
+        Bf16x32(unsafe { _mm512_cvtne2ps_pbh(second.0, first.0) })
+    }
+
+    /// Stores all thirty-two.
+    ///
+    /// # Safety
+    /// The CPU offers the level, and the pointer room for them.
+    #[inline(always)]
+    pub(crate) unsafe fn store(self, to: *mut u16) {
         // SAFETY: the caller's promise; the two types are both 512 bits without invalid values.
-        unsafe {
-            let bf16 = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(from.add(16)), _mm512_loadu_ps(from));
-            _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(bf16));
-        }
+        unsafe { _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(self.0)) }
     }
 }
 

@@ -17,8 +17,21 @@ const EXP_HIGH: f32 = 88.376_26;
 pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
     // SAFETY: the caller has the instruction set; no memory is touched.
     unsafe {
-        let (low, high) = (L::splat(EXP_LOW), L::splat(EXP_HIGH));
-        let t = high.min(low.max(x)); // this order of operands lets NaN through
+        let high = L::splat(EXP_HIGH);
+        high.select_lt(x, L::splat(f32::INFINITY), exp_down(high.min(x))) // this order lets NaN through
+    }
+}
+
+/// [`exp`] of numbers up to 88.376, the same bits for less work.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn exp_down<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller has the instruction set; no memory is touched.
+    unsafe {
+        let low = L::splat(EXP_LOW);
+        let t = low.max(x); // this order lets NaN through
         let n = t.mul(L::splat(std::f32::consts::LOG2_E)).round();
         // ln 2 in two parts: the first has few enough bits that n times it is exact.
         let r = n.fma(L::splat(-0.693_359_4), t);
@@ -31,8 +44,7 @@ pub(crate) unsafe fn exp<L: Lanes>(x: L) -> L {
         let p = p.fma(r, L::splat(1.666_666_5e-1));
         let p = p.fma(r, L::splat(0.5));
         let y = p.fma(r.mul(r), r).add(L::splat(1.0)).mul(n.exp2_whole());
-        let y = x.select_lt(low, L::splat(0.0), y);
-        high.select_lt(x, L::splat(f32::INFINITY), y)
+        x.select_lt(low, L::splat(0.0), y)
     }
 }
 
