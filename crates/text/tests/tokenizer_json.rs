@@ -166,3 +166,58 @@ fn broken_files_are_refused() {
     words["decoder"] = Value::Null;
     refuse(words.to_string().as_bytes(), "decoder");
 }
+
+/// Replaces the `n`th leaf (or list, or object) of `json` in the order of a walk.
+fn replace(json: &mut Value, n: &mut usize, with: &Value) {
+    if *n == 0 {
+        *json = with.clone();
+    }
+    *n = n.wrapping_sub(1);
+    match json {
+        Value::Array(items) if *n < usize::MAX / 2 => {
+            items.iter_mut().for_each(|item| replace(item, n, with))
+        }
+        Value::Object(map) if *n < usize::MAX / 2 => {
+            map.values_mut().for_each(|value| replace(value, n, with))
+        }
+        _ => {}
+    }
+}
+
+/// Any one value of a file may be wrong: the file is refused or the tokenizer works, and nothing panics.
+#[test]
+fn any_wrong_value_is_refused_or_harmless() {
+    let wrong = [
+        json!(null),
+        json!(-1),
+        json!(4_294_967_295u32),
+        json!(""),
+        json!("\u{fffd}("),
+        json!([]),
+        json!({}),
+        json!([[1]]),
+        json!(true),
+    ];
+    for name in ["qwen", "llama", "gemma"] {
+        let whole: Value = serde_json::from_slice(&read(&format!("{name}.json"))).expect("JSON");
+        let mut smaller = whole.clone();
+        // The vocabulary and the merges are long lists of the same: a few stand for all.
+        if let Some(merges) = smaller["model"]["merges"].as_array_mut() {
+            merges.truncate(3);
+        }
+        for place in (0..100).chain((100..700).step_by(97)) {
+            for with in &wrong {
+                let mut json = smaller.clone();
+                replace(&mut json, &mut place.clone(), with);
+                if let Ok(tokenizer) = Tokenizer::from_json(json.to_string().as_bytes(), None) {
+                    for text in ["The <s> quick</s> ", "größer\n\n", "<|im_end|>x"] {
+                        let _ = tokenizer.encode(text, Special::AsText);
+                        if let Ok(ids) = tokenizer.encode(text, Special::Parse) {
+                            let _ = tokenizer.decode(&ids, true);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -9,6 +9,10 @@ use serde_json::Value;
 use tokenizers::{DecoderWrapper, NormalizedString, Normalizer};
 
 pub(super) fn load(json: &[u8], config: Option<&Value>) -> Result<Tokenizer, Error> {
+    super::contained(|| build(json, config), |message| Error::Json { message })
+}
+
+fn build(json: &[u8], config: Option<&Value>) -> Result<Tokenizer, Error> {
     let fail = |message: String| Error::Json { message };
     let inner = tokenizers::Tokenizer::from_bytes(json).map_err(|e| fail(e.to_string()))?;
     let spelling = spelling(inner.get_decoder())?;

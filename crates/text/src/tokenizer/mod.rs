@@ -90,8 +90,11 @@ impl Tokenizer {
         };
         let mut ids = Vec::with_capacity(text.len() / 4 + 1);
         if let (Some(exact), Special::Parse) = (&self.exact, special) {
-            self.encode_pieces(exact.extract_and_normalize(self.normalizer.as_ref(), text), &mut ids)?;
-            return Ok(ids);
+            let encode = move || {
+                self.encode_pieces(exact.extract_and_normalize(self.normalizer.as_ref(), text), &mut ids)?;
+                Ok(ids)
+            };
+            return contained(encode, |message| Error::Encode { message });
         }
         self.encode_with(text, which, &mut ids, |_| false)?;
         Ok(ids)
@@ -114,13 +117,17 @@ impl Tokenizer {
         ids: &mut Vec<u32>,
         refuse: impl Fn(&Range<usize>) -> bool,
     ) -> Result<(), Error> {
-        let mut done = 0;
-        for found in self.added.find(text, which, refuse) {
-            self.encode_run(&text[done..found.range.start], ids)?;
-            ids.push(found.id);
-            done = found.range.end;
-        }
-        self.encode_run(&text[done..], ids)
+        let found = self.added.find(text, which, refuse);
+        let encode = || {
+            let mut done = 0;
+            for token in &found {
+                self.encode_run(&text[done..token.range.start], ids)?;
+                ids.push(token.id);
+                done = token.range.end;
+            }
+            self.encode_run(&text[done..], ids)
+        };
+        contained(encode, |message| Error::Encode { message })
     }
 
     /// Encodes text that holds no added token to be honoured.
@@ -265,4 +272,17 @@ impl Tokenizer {
     pub fn add_eos(&self) -> bool {
         self.add_eos
     }
+}
+
+/// Runs `work`, in which the `tokenizers` library may panic over a file that contradicts itself, and makes that an error.
+fn contained<T>(
+    work: impl FnOnce() -> Result<T, Error>,
+    error: impl FnOnce(String) -> Error,
+) -> Result<T, Error> {
+    // What `work` was building is thrown away, so that nothing half done can be seen.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let reason =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(error(format!("the tokenizer contradicts itself ({})", reason.unwrap_or("no reason given"))))
+    })
 }
