@@ -4,15 +4,15 @@ use super::command::is_incomplete;
 use crate::error::{AppError, Result};
 use crate::render::Terminal;
 use reedline::{
-    DefaultHinter, EditCommand, Emacs, FileBackedHistory, KeyCode, KeyModifiers, Prompt, PromptEditMode,
-    PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, Signal, ValidationResult,
-    Validator, default_emacs_keybindings, kitty_protocol_available,
+    DefaultHinter, EditCommand, Emacs, FileBackedHistory, Highlighter, KeyCode, KeyModifiers, Prompt,
+    PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, Signal,
+    StyledText, ValidationResult, Validator, default_emacs_keybindings, kitty_protocol_available,
 };
 use std::borrow::Cow;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const HISTORY_LINES: usize = 1000;
 
@@ -21,25 +21,25 @@ const HISTORY_LINES: usize = 1000;
 pub(super) enum Typed {
     /// A line; with line breaks inside if it was typed so.
     Line(String),
-    /// Ctrl-C at the prompt.
-    Interrupt,
+    /// Ctrl-C at the prompt; what was typed, if anything, is dropped.
+    Interrupt { was_empty: bool },
     /// Ctrl-D, or the terminal is gone.
     End,
 }
 
 /// Where lines come from.
 pub(super) enum Input {
-    Editor(Box<Reedline>),
+    Editor { editor: Box<Reedline>, typed: Arc<AtomicBool> },
     Plain,
 }
 
 impl Input {
-    /// `end` makes a waiting [`Input::read`] return [`Typed::End`].
+    /// `wake` makes a waiting [`Input::read`] return [`Typed::End`].
     pub(super) fn new(
         terminal: Terminal,
         dumb: bool,
         history: Option<&Path>,
-        end: &Arc<AtomicBool>,
+        wake: &Arc<AtomicBool>,
     ) -> Result<Input> {
         if dumb {
             return Ok(Input::Plain);
@@ -56,26 +56,28 @@ impl Input {
             keys.add_binding(modifier, KeyCode::Enter, line_break.clone());
         }
         let grey = nu_ansi_term::Style::new().dimmed();
+        let typed = Arc::new(AtomicBool::new(false));
         let mut editor = Reedline::create()
             .with_history(Box::new(history))
             .with_edit_mode(Box::new(Emacs::new(keys)))
             .with_validator(Box::new(SeveralLines))
+            .with_highlighter(Box::new(Unadorned { typed: typed.clone() }))
             .with_ansi_colors(terminal.colour)
-            .with_break_signal(end.clone())
+            .with_break_signal(wake.clone())
             .use_bracketed_paste(true)
             .use_kitty_keyboard_enhancement(kitty_protocol_available());
         if terminal.colour {
             editor = editor.with_hinter(Box::new(DefaultHinter::default().with_style(grey)));
         }
-        Ok(Input::Editor(Box::new(editor)))
+        Ok(Input::Editor { editor: Box::new(editor), typed })
     }
 
     /// Waits for a line.
     pub(super) fn read(&mut self) -> Result<Typed> {
         match self {
-            Input::Editor(editor) => Ok(match editor.read_line(&Arrows) {
+            Input::Editor { editor, typed } => Ok(match editor.read_line(&Arrows) {
                 Ok(Signal::Success(line)) => Typed::Line(line),
-                Ok(Signal::CtrlC) => Typed::Interrupt,
+                Ok(Signal::CtrlC) => Typed::Interrupt { was_empty: !typed.load(Ordering::Relaxed) },
                 Ok(Signal::HostCommand(_)) => Typed::Line(String::new()),
                 // A terminal that cannot be read any more has been closed.
                 Ok(_) | Err(_) => Typed::End,
@@ -116,6 +118,21 @@ struct SeveralLines;
 impl Validator for SeveralLines {
     fn validate(&self, line: &str) -> ValidationResult {
         if is_incomplete(line) { ValidationResult::Incomplete } else { ValidationResult::Complete }
+    }
+}
+
+/// Shows what is typed in the terminal's own colour, and notes whether there is anything: when Ctrl-C is reported,
+/// the editor has forgotten already.
+struct Unadorned {
+    typed: Arc<AtomicBool>,
+}
+
+impl Highlighter for Unadorned {
+    fn highlight(&self, line: &str, _cursor: usize) -> StyledText {
+        self.typed.store(!line.is_empty(), Ordering::Relaxed);
+        let mut text = StyledText::new();
+        text.push((nu_ansi_term::Style::new(), line.to_owned()));
+        text
     }
 }
 

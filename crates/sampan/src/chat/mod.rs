@@ -39,7 +39,7 @@ pub(crate) fn chat(session: Session, options: Options) -> Result<()> {
     let signals = Signals::listen(session.name(), rescue.clone())
         .map_err(|e| AppError::internal(format!("cannot listen for Ctrl-C: {e}")))?;
     let input =
-        Input::new(options.terminal, options.dumb_terminal, options.history.as_deref(), signals.end())?;
+        Input::new(options.terminal, options.dumb_terminal, options.history.as_deref(), signals.wake())?;
     let mut chat = Chat {
         session,
         terminal: options.terminal,
@@ -47,9 +47,10 @@ pub(crate) fn chat(session: Session, options: Options) -> Result<()> {
         conversation: Conversation::new(options.system),
         signals,
         machine: Machine::default(),
+        rescue,
     };
     if !options.quiet {
-        chat.greet(rescue.as_deref())?;
+        chat.greet()?;
     }
     chat.run(input)
 }
@@ -61,13 +62,15 @@ struct Chat {
     conversation: Conversation,
     signals: Signals,
     machine: Machine,
+    /// Where a conversation is kept when its terminal is closed.
+    rescue: Option<PathBuf>,
 }
 
 /// Whether the conversation goes on.
 type Flow = ControlFlow<()>;
 
 impl Chat {
-    fn greet(&self, rescue: Option<&Path>) -> Result<()> {
+    fn greet(&self) -> Result<()> {
         let (dim, off) = self.terminal.dim_stdout();
         let model = self.session.name();
         let mut text = format!(
@@ -77,7 +80,7 @@ impl Chat {
         if model == "mini" {
             text.push_str("\nmini is a demonstration, not an assistant; try: What is 274 + 58?");
         }
-        if let Some(path) = rescue.filter(|path| path.exists()) {
+        if let Some(path) = self.rescue.as_ref().filter(|path| path.exists()) {
             text.push_str(&format!(
                 "\nA conversation was interrupted; /load {} goes on with it.",
                 path.display()
@@ -98,8 +101,12 @@ impl Chat {
             }
             let line = match typed {
                 Typed::End => return print(if self.terminal.stdout { "\n" } else { "" }),
-                Typed::Interrupt if interrupts > 0 => return Ok(()),
-                Typed::Interrupt => {
+                Typed::Interrupt { was_empty: false } => {
+                    interrupts = 0;
+                    continue;
+                }
+                Typed::Interrupt { .. } if interrupts > 0 => return Ok(()),
+                Typed::Interrupt { .. } => {
                     interrupts += 1;
                     print("(Ctrl-C again or Ctrl-D leaves; /help lists commands)\n")?;
                     continue;
@@ -143,16 +150,22 @@ impl Chat {
                     Err(error) => self.complaint(&error),
                 }
             }
-            Command::Load(path) => match file::load(Path::new(&path)) {
-                Ok(conversation) => {
-                    self.conversation = conversation;
-                    format!("{} messages loaded; the conversation goes on\n", self.conversation.turns().len())
-                }
-                Err(error) => self.complaint(&error),
-            },
+            Command::Load(path) => self.load(Path::new(&path)),
         };
         print(&reply)?;
         Ok(Flow::Continue(()))
+    }
+
+    fn load(&mut self, path: &Path) -> String {
+        match file::load(path) {
+            Ok(conversation) => self.conversation = conversation,
+            Err(error) => return self.complaint(&error),
+        }
+        // A rescued conversation that goes on is not waiting any more; if this one is interrupted, it is kept again.
+        if self.rescue.as_deref() == Some(path) {
+            let _ = std::fs::remove_file(path);
+        }
+        format!("{} messages loaded; the conversation goes on\n", self.conversation.turns().len())
     }
 
     fn system(&mut self, text: Option<String>) -> String {

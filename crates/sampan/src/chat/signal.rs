@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(super) struct Signals {
     stop: Arc<AtomicBool>,
     end: Arc<AtomicBool>,
+    /// The line editor's copy of `end`, which it resets.
+    wake: Arc<AtomicBool>,
     plain_prompt: Arc<AtomicBool>,
     said: Arc<Mutex<Conversation>>,
 }
@@ -23,9 +25,9 @@ impl Signals {
         Ok(signals)
     }
 
-    /// Set when the program is asked to end.
-    pub(super) fn end(&self) -> &Arc<AtomicBool> {
-        &self.end
+    /// Set to wake the line editor when the program is asked to end.
+    pub(super) fn wake(&self) -> &Arc<AtomicBool> {
+        &self.wake
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -65,6 +67,7 @@ impl Signals {
             let _ = file::rescue(path, model, &said);
         }
         self.end.store(true, Ordering::Relaxed);
+        self.wake.store(true, Ordering::Release);
         // The conversation ends by itself, unless it waits for a terminal that is gone.
         std::thread::sleep(std::time::Duration::from_secs(2));
         std::process::exit(1);

@@ -14,7 +14,8 @@ fn json_has_everything_and_repeats_with_the_seed() {
     let folder = speaking();
     let arguments = "run model hello --json --max-tokens 12 --seed 7 --temperature 1.5";
     let answer = folder.sampan(arguments).json();
-    let kinds: &[(&str, fn(&Value) -> bool)] = &[
+    type IsKind = fn(&Value) -> bool;
+    let kinds: &[(&str, IsKind)] = &[
         ("/model", Value::is_string),
         ("/text", Value::is_string),
         ("/reasoning", Value::is_string),
