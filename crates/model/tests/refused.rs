@@ -1,5 +1,7 @@
 //! A checkpoint that contradicts itself gets no plan, and the error names what is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use sampan_fixtures::Family;
 use sampan_model::Plan;
 use sampan_weights::Checkpoint;
@@ -30,9 +32,12 @@ fn names(path: &Path, words: &[&str], case: &str) {
     }
 }
 
+/// What is spoiled, and what the error must contain.
+type Case<'a> = (&'a [(&'a str, Value)], &'a [&'a str]);
+
 #[test]
 fn configurations_that_make_no_sense() {
-    let cases: &[(&[(&str, Value)], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (&[("model_type", json!("warbler"))], &["warbler", "model_type", "llama, qwen2, qwen3"]),
         (&[("model_type", json!(7))], &["model_type", "7", "a string"]),
         (&[("hidden_size", json!(0))], &["hidden_size = 0"]),
