@@ -1,6 +1,6 @@
 """Loss and gradients of mini without autograd: PyTorch's bf16 matrix products around the fused kernels of kernels.c.
 
-Three times as fast on a CPU as the plain forward and backward of model.py, which stays as the reference (`python fast.py` compares them).
+Several times as fast on a CPU as the plain forward and backward of model.py, which stays as the reference (`python fast.py` compares them).
 """
 
 from __future__ import annotations
