@@ -12,3 +12,4 @@ mod lanes;
 pub(crate) mod level;
 pub(crate) mod ops;
 pub(crate) mod product;
+pub(crate) mod stream;

@@ -33,7 +33,7 @@ struct Slab([[f32; 16]; ROWS]);
 #[repr(align(64))]
 struct Planes([[u8; 16 * SLAB_COLS]; 2]);
 
-/// What tiles leave: up to eight of 16 x 16 numbers.
+/// What tiles leave: 16 x 16 numbers each; the last two are f32.
 #[repr(align(64))]
 struct Sums([[i32; 256]; 8]);
 
@@ -43,8 +43,8 @@ struct Scales {
     /// `d` and `m` per block.
     d: [[f32; 16]; 8],
     m: [[f32; 16]; 8],
-    /// Pairs of minimums.
-    mins: [[i32; 16]; 8],
+    /// Minimums as the right side of a bf16 tile: pairs of sub-blocks of 16 columns, twice over.
+    mins: [[u32; 16]; 16],
 }
 
 #[repr(align(64))]
@@ -90,7 +90,10 @@ impl Config {
 /// The CPU has AMX, this process may use it, and panels, inputs and output have one shape.
 pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out: &Output<'_>) {
     let Some(scheme) = panels.first().and_then(|panel| panel.scheme) else { return };
-    let config = Config::new(x.tiling.tile_rows(), if scheme.block == 256 { 64 } else { 32 }, 1);
+    let config = match scheme.block {
+        256 => Config::new(x.tiling.tile_rows(), 64, 1),
+        _ => Config::new(x.tiling.tile_rows(), 32, 2),
+    };
     let mut state = State::default();
     // SAFETY: the caller's promise.
     unsafe {
@@ -101,6 +104,45 @@ pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out
                 }
             }
         });
+    }
+}
+
+/// Asks for the activations of a tile's 256 columns: they come from the second-level cache at best.
+#[inline(always)]
+fn prefetch_lines(scheme: &Scheme, x: &Inputs<'_>, tile: usize, first: usize) {
+    let rows = x.tiling.tile_rows();
+    let ask = |start: *const u8, bytes: usize| {
+        for at in (0..bytes).step_by(64) {
+            // SAFETY: a prefetch may point anywhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) };
+        }
+    };
+    let line = tile * x.tiling.tile_lines() + first / 64 * rows;
+    if scheme.block == 256 {
+        ask(x.lines256.as_ptr().wrapping_add(line).cast(), 4 * 64 * rows);
+        let side = (tile * (x.tiling.cols / 256) + first / 256) * rows;
+        ask(x.sides256.as_ptr().wrapping_add(side).cast(), size_of::<Side256>() * rows);
+    } else {
+        ask(x.lines32.as_ptr().wrapping_add(line).cast(), 4 * 64 * rows);
+        let side = (tile * (x.tiling.cols / 32) + first / 32) * rows;
+        ask(x.sides32.as_ptr().wrapping_add(side).cast(), 8 * size_of::<Side32>() * rows);
+    }
+}
+
+/// Asks for the codes and scales from column `next` on, or for those of the panels that follow in memory.
+fn prefetch_weights(scheme: &Scheme, panels: &[Panel<'_>], next: usize) {
+    let panel_bytes = panels.last().map_or(0, |last| last.codes.addr() - panels[0].codes.addr());
+    for panel in panels {
+        let (skip, next) = if next < panel.cols { (0, next) } else { (2 * panel_bytes, 0) };
+        let codes = panel.codes.wrapping_add(skip + next / 32 * scheme.unit_bytes());
+        let side = panel.side.wrapping_add(skip + next / scheme.block * scheme.side_bytes());
+        let side_bytes = SLAB_COLS / scheme.block * scheme.side_bytes();
+        for (start, bytes) in [(codes, 8 * scheme.unit_bytes()), (side, side_bytes)] {
+            for at in (0..bytes).step_by(64) {
+                // SAFETY: a prefetch may point anywhere.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at).cast()) };
+            }
+        }
     }
 }
 
@@ -121,7 +163,7 @@ impl Default for State {
             scales: std::array::from_fn(|_| Scales {
                 d: [[0.0; 16]; 8],
                 m: [[0.0; 16]; 8],
-                mins: [[0; 16]; 8],
+                mins: [[0; 16]; 16],
             }),
             sums: Sums([[0; 256]; 8]),
         }
@@ -146,12 +188,18 @@ impl State {
             let cols = first..total.min(first + SLAB_COLS);
             // SAFETY: the caller's promise.
             let codes = unsafe { self.prepare(level, scheme, panels, cols.clone()) };
+            prefetch_weights(scheme, panels, cols.end);
             for (i, row) in (0..rows).step_by(TILE_ROWS).enumerate() {
                 let tile = first_row / TILE_ROWS + i;
                 let used = row..rows.min(row + TILE_ROWS);
                 let last = cols.end == total;
+                if row + TILE_ROWS < rows {
+                    prefetch_lines(scheme, x, tile + 1, cols.start);
+                }
                 if last {
-                    let places = first_row + used.start..first_row + used.end;
+                    let ahead =
+                        if i == 0 { 0..3 * TILE_ROWS } else { row + 2 * TILE_ROWS..row + 3 * TILE_ROWS };
+                    let places = first_row + ahead.start.min(rows)..first_row + ahead.end.min(rows);
                     panels.iter().for_each(|panel| out.prefetch(places.clone(), panel.first_row));
                 }
                 // SAFETY: the caller's promise.
@@ -227,9 +275,14 @@ impl State {
         unsafe {
             let rows = Side256::tile(x, tile);
             let lines = rows.lines.add(4 * block * rows.stride);
-            products256(lines, rows.stride, self.planes.as_ptr().cast(), self.sums.0.as_mut_ptr().cast());
+            let sums: *mut i32 = self.sums.0.as_mut_ptr().cast();
+            if scheme.offset {
+                let mins = [0, 1].map(|p| self.scales[p].mins.as_ptr().cast());
+                products_mins(rows.side(0, block).parts16.as_ptr().cast(), mins, sums.add(6 * 256).cast());
+            }
+            products256(lines, rows.stride, self.planes.as_ptr().cast(), sums);
             for p in 0..panels.len() {
-                let sums = [&self.sums.0[2 * p], &self.sums.0[2 * p + 1]];
+                let sums = [&self.sums.0[2 * p], &self.sums.0[2 * p + 1], &self.sums.0[6 + p]];
                 add256(scheme, sums, &self.scales[p], &rows, block, &mut self.slabs[p].0[used.clone()]);
             }
         }
@@ -253,9 +306,19 @@ impl State {
             let rows = Side32::tile(x, tile);
             let lines = rows.lines.add(block / 2 * rows.stride);
             for (p, &codes) in codes.iter().enumerate().take(panels.len()) {
-                products32(lines, rows.stride, codes, blocks, self.sums.0.as_mut_ptr().cast());
                 let slab = &mut self.slabs[p].0[used.clone()];
-                add32(scheme, &self.sums.0[..blocks], &self.scales[p], &rows, block, slab);
+                if let Ok(slab) = <&mut [[f32; 16]; TILE_ROWS]>::try_from(&mut *slab) {
+                    let tile = Tile32 { lines, codes, blocks, scales: &self.scales[p], rows: &rows, block };
+                    match scheme.offset {
+                        true => tile.add::<true>(&mut self.sums, slab),
+                        false => tile.add::<false>(&mut self.sums, slab),
+                    }
+                } else {
+                    for i in 0..blocks {
+                        tile_product32::<0>(lines, rows.stride, codes, i, &mut self.sums.0[i]);
+                    }
+                    add32(scheme, &self.sums.0[..blocks], &self.scales[p], &rows, block, slab);
+                }
             }
         }
     }
@@ -271,14 +334,33 @@ impl Scales {
                 return;
             }
             Avx512Rows::store(Avx512Rows::halves(side.add(scheme.offset_at())), self.m[0].as_mut_ptr());
-            for (pair, to) in self.mins.iter_mut().enumerate().take(scheme.subs() / 2) {
-                let mins = side.add(scheme.mins_at());
-                let pairs = match scheme.sub {
+            let mins = side.add(scheme.mins_at());
+            for pair in 0..scheme.subs() / 2 {
+                let ints = match scheme.sub {
                     16 => Avx512Rows::nibble_pairs(Avx512Rows::unsigned(mins.add(16 * pair))),
                     _ => Avx512Rows::unsigned_pairs(mins.add(32 * pair)),
                 };
-                _mm512_storeu_si512(to.as_mut_ptr().cast(), pairs);
+                // Small integers are exact in bf16: the upper half of their f32.
+                let [first, second] =
+                    [Avx512Rows::field::<0>(ints, 0xffff), Avx512Rows::field::<16>(ints, 0xffff)]
+                        .map(|ints| _mm512_srli_epi32::<16>(_mm512_castps_si512(_mm512_cvtepi32_ps(ints))));
+                let pair_of = |low, high| _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
+                if scheme.sub == 16 {
+                    self.put_mins(pair, pair_of(first, second));
+                } else {
+                    self.put_mins(2 * pair, pair_of(first, first));
+                    self.put_mins(2 * pair + 1, pair_of(second, second));
+                }
             }
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+    fn put_mins(&mut self, row: usize, pairs: __m512i) {
+        // SAFETY: a row of the tile has 64 bytes.
+        unsafe {
+            _mm512_storeu_si512(self.mins[row].as_mut_ptr().cast(), pairs);
+            _mm512_storeu_si512(self.mins[row + 8].as_mut_ptr().cast(), pairs);
         }
     }
 
@@ -339,6 +421,33 @@ unsafe fn subtract(codes: *const u8, bias: i32, cols: usize, to: &mut [u8; 16 * 
     }
 }
 
+/// A tile of the activations' sums times the minimums of two panels: exact, for everything is a small integer.
+#[inline(always)]
+unsafe fn products_mins(parts: *const u8, mins: [*const u8; 2], sums: *mut f32) {
+    // SAFETY: the caller's promise: a tile of sides, two tiles of minimums, room for two tiles.
+    unsafe {
+        asm!(
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tileloadd tmm4, [{a} + {side}*1]",
+            "tileloadd tmm5, [{b0} + {row}*1]",
+            "tdpbf16ps tmm0, tmm4, tmm5",
+            "tileloadd tmm6, [{b1} + {row}*1]",
+            "tdpbf16ps tmm1, tmm4, tmm6",
+            "tilestored [{c} + {row}*1], tmm0",
+            "tilestored [{c} + {row}*1 + 1024], tmm1",
+            a = in(reg) parts,
+            b0 = in(reg) mins[0],
+            b1 = in(reg) mins[1],
+            c = in(reg) sums,
+            row = in(reg) 64usize,
+            side = in(reg) size_of::<Side256>(),
+            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
+            options(nostack),
+        );
+    }
+}
+
 /// A tile of activations times both planes of two panels over 256 columns: four sums.
 #[inline(always)]
 unsafe fn products256(lines: *const Line, stride: usize, planes: *const u8, sums: *mut i32) {
@@ -380,80 +489,91 @@ unsafe fn products256(lines: *const Line, stride: usize, planes: *const u8, sums
     }
 }
 
-/// A tile of activations times signed codes: a sum for each of `blocks` blocks of 32 columns.
-#[inline(always)]
-unsafe fn products32(lines: *const Line, stride: usize, codes: *const u8, blocks: usize, sums: *mut i32) {
-    let mut block = 0;
-    while block < blocks {
-        // SAFETY: the caller's promise: lines, codes and sums of these blocks are there.
+/// A full tile of activations times signed codes of `blocks` blocks of 32 columns.
+struct Tile32<'a> {
+    lines: *const Line,
+    codes: *const u8,
+    blocks: usize,
+    scales: &'a Scales,
+    rows: &'a Rows<Side32>,
+    /// The first block.
+    block: usize,
+}
+
+impl Tile32<'_> {
+    /// Adds the products to `slab`. While the scales of one block go in, the tiles of the next are multiplied.
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+    unsafe fn add<const OFFSET: bool>(&self, sums: &mut Sums, slab: &mut [[f32; 16]; TILE_ROWS]) {
+        let stride = self.rows.stride;
+        // SAFETY: the caller's promise: lines, codes, scales and sides of these blocks are there.
         unsafe {
-            let a = lines.add(block / 2 * stride).cast::<u8>().add(block % 2 * 32);
-            let (b, c) = (codes.add(512 * block), sums.add(256 * block));
-            if blocks - block >= 4 {
-                four32(a, 64 * stride, b, c);
-                block += 4;
-            } else {
-                one32(a, b, c);
-                block += 1;
+            let mut y = [_mm512_setzero_ps(); TILE_ROWS];
+            for (y, slab) in y.iter_mut().zip(&*slab) {
+                *y = _mm512_loadu_ps(slab.as_ptr());
+            }
+            tile_product32::<0>(self.lines, stride, self.codes, 0, &mut sums.0[0]);
+            for i in 0..self.blocks {
+                let next = i + 1;
+                if next < self.blocks {
+                    match next % 2 {
+                        0 => tile_product32::<0>(self.lines, stride, self.codes, next, &mut sums.0[0]),
+                        _ => tile_product32::<1>(self.lines, stride, self.codes, next, &mut sums.0[1]),
+                    }
+                }
+                let d = _mm512_loadu_ps(self.scales.d[i].as_ptr());
+                let m = _mm512_loadu_ps(self.scales.m[i].as_ptr());
+                let from = sums.0[i % 2].as_ptr();
+                for (t, y) in y.iter_mut().enumerate() {
+                    let side = self.rows.side(t, self.block + i);
+                    let scale = _mm512_mul_ps(d, _mm512_set1_ps(side.scale));
+                    let sum = _mm512_loadu_si512(from.add(16 * t).cast());
+                    *y = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, *y);
+                    if OFFSET {
+                        *y = _mm512_fmadd_ps(m, _mm512_set1_ps(side.scaled_sum), *y);
+                    }
+                }
+            }
+            for (y, slab) in y.into_iter().zip(slab) {
+                _mm512_storeu_ps(slab.as_mut_ptr(), y);
             }
         }
     }
 }
 
+/// A tile of activations times the signed codes of block `i`, with one set of registers or the other.
 #[inline(always)]
-unsafe fn four32(a: *const u8, step: usize, b: *const u8, c: *mut i32) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tilezero tmm1",
-            "tilezero tmm2",
-            "tilezero tmm3",
-            "tileloadd tmm4, [{a} + {row}*1]",
-            "tileloadd tmm5, [{b} + {row}*1]",
-            "tdpbssd tmm0, tmm4, tmm5",
-            "tileloadd tmm4, [{a} + {row}*1 + 32]",
-            "tileloadd tmm6, [{b} + {row}*1 + 512]",
-            "tdpbssd tmm1, tmm4, tmm6",
-            "tileloadd tmm4, [{a2} + {row}*1]",
-            "tileloadd tmm7, [{b} + {row}*1 + 1024]",
-            "tdpbssd tmm2, tmm4, tmm7",
-            "tileloadd tmm4, [{a2} + {row}*1 + 32]",
-            "tileloadd tmm5, [{b} + {row}*1 + 1536]",
-            "tdpbssd tmm3, tmm4, tmm5",
-            "tilestored [{c} + {row}*1], tmm0",
-            "tilestored [{c} + {row}*1 + 1024], tmm1",
-            "tilestored [{c} + {row}*1 + 2048], tmm2",
-            "tilestored [{c} + {row}*1 + 3072], tmm3",
-            a = in(reg) a,
-            a2 = in(reg) a.add(step),
-            b = in(reg) b,
-            c = in(reg) c,
-            row = in(reg) 64usize,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _, out("tmm4") _, out("tmm5") _, out("tmm6") _,
-            out("tmm7") _,
-            options(nostack),
-        );
+unsafe fn tile_product32<const SET: usize>(
+    lines: *const Line,
+    stride: usize,
+    codes: *const u8,
+    i: usize,
+    sums: &mut [i32; 256],
+) {
+    macro_rules! product {
+        ($c:tt, $a:tt, $b:tt, $from:expr) => {
+            asm!(
+                concat!("tilezero ", $c),
+                concat!("tileloadd ", $a, ", [{a} + {row}*1]"),
+                concat!("tileloadd ", $b, ", [{b} + {row}*1]"),
+                concat!("tdpbssd ", $c, ", ", $a, ", ", $b),
+                concat!("tilestored [{c} + {row}*1], ", $c),
+                a = in(reg) $from,
+                b = in(reg) codes.add(512 * i),
+                c = in(reg) sums.as_mut_ptr(),
+                row = in(reg) 64usize,
+                out($c) _, out($a) _, out($b) _,
+                options(nostack),
+            )
+        };
     }
-}
-
-#[inline(always)]
-unsafe fn one32(a: *const u8, b: *const u8, c: *mut i32) {
     // SAFETY: the caller's promise.
     unsafe {
-        asm!(
-            "tilezero tmm0",
-            "tileloadd tmm4, [{a} + {row}*1]",
-            "tileloadd tmm5, [{b} + {row}*1]",
-            "tdpbssd tmm0, tmm4, tmm5",
-            "tilestored [{c} + {row}*1], tmm0",
-            a = in(reg) a,
-            b = in(reg) b,
-            c = in(reg) c,
-            row = in(reg) 64usize,
-            out("tmm0") _, out("tmm4") _, out("tmm5") _,
-            options(nostack),
-        );
+        let from = lines.add(i / 2 * stride).cast::<u8>().add(i % 2 * 32);
+        if SET == 0 {
+            product!("tmm0", "tmm4", "tmm6", from);
+        } else {
+            product!("tmm1", "tmm5", "tmm7", from);
+        }
     }
 }
 
@@ -461,7 +581,7 @@ unsafe fn one32(a: *const u8, b: *const u8, c: *mut i32) {
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
 unsafe fn add256(
     scheme: &Scheme,
-    sums: [&[i32; 256]; 2],
+    sums: [&[i32; 256]; 3],
     scales: &Scales,
     rows: &Rows<Side256>,
     block: usize,
@@ -471,7 +591,6 @@ unsafe fn add256(
     unsafe {
         let d = _mm512_loadu_ps(scales.d[0].as_ptr());
         let dmin = _mm512_loadu_ps(scales.m[0].as_ptr());
-        let pairs = if scheme.offset { scheme.subs() / 2 } else { 0 };
         for (t, y) in slab.iter_mut().enumerate() {
             let side = rows.side(t, block);
             let low = _mm512_loadu_si512(sums[0].as_ptr().add(16 * t).cast());
@@ -480,14 +599,9 @@ unsafe fn add256(
             let scale = _mm512_set1_ps(side.scale);
             let mut sum = _mm512_loadu_ps(y.as_ptr());
             sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(total), _mm512_mul_ps(d, scale), sum);
-            if pairs > 0 {
-                let from = if pairs == 8 { side.sums16.as_ptr() } else { side.sums32.as_ptr() };
-                let mut mins = _mm512_setzero_si512();
-                for (pair, min) in scales.mins[..pairs].iter().enumerate() {
-                    let min = _mm512_loadu_si512(min.as_ptr().cast());
-                    mins = Avx512Rows::dot_pairs(mins, min, from.add(2 * pair));
-                }
-                sum = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(mins), _mm512_mul_ps(dmin, scale), sum);
+            if scheme.offset {
+                let mins = _mm512_loadu_ps(sums[2].as_ptr().add(16 * t).cast());
+                sum = _mm512_fnmadd_ps(mins, _mm512_mul_ps(dmin, scale), sum);
             }
             _mm512_storeu_ps(y.as_mut_ptr(), sum);
         }

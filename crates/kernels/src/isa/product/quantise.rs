@@ -29,6 +29,8 @@ pub(crate) struct Side32 {
 pub(crate) struct Side256 {
     /// Sums of 16.
     pub(crate) sums16: [i16; 16],
+    /// The same as two bf16 each, which add up to the sum: multiples of 32, then what is left.
+    pub(crate) parts16: [[u16; 16]; 2],
     /// Sums of 32.
     pub(crate) sums32: [i16; 8],
     pub(crate) scale: f32,
@@ -116,6 +118,11 @@ pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mu
             for (sum, q) in sums.iter_mut().zip(lines[i * stride].0.chunks_exact(16)) {
                 *sum = q.iter().map(|&q| i16::from(q)).sum();
             }
+        }
+        for (j, sum) in side.sums16.iter().enumerate() {
+            // Both have at most seven significant bits.
+            side.parts16[0][j] = (f32::from(sum & !31).to_bits() >> 16) as u16;
+            side.parts16[1][j] = (f32::from(sum & 31).to_bits() >> 16) as u16;
         }
         for (sum, pair) in side.sums32.iter_mut().zip(side.sums16.chunks_exact(2)) {
             *sum = pair[0] + pair[1];
