@@ -97,6 +97,7 @@ impl Chat {
             let typed = input.read()?;
             self.signals.at_plain_prompt(false);
             if self.signals.has_ended() {
+                let _ = print("\n"); // the cursor still stands behind the prompt
                 return Err(AppError::silent(Exit::User));
             }
             let line = match typed {
@@ -165,7 +166,9 @@ impl Chat {
         if self.rescue.as_deref() == Some(path) {
             let _ = std::fs::remove_file(path);
         }
-        format!("{} messages loaded; the conversation goes on\n", self.conversation.turns().len())
+        let open = self.conversation.turns().last().is_some_and(|last| last.role == Role::User);
+        let next = if open { "the last has no answer yet: /retry" } else { "the conversation goes on" };
+        format!("{} messages loaded; {next}\n", self.conversation.turns().len())
     }
 
     fn system(&mut self, text: Option<String>) -> String {
