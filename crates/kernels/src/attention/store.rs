@@ -13,7 +13,6 @@
 //! up to an even number and `value_dim` to a multiple of 16, for bf16 both to a multiple of 32; the padding is zero.
 
 use crate::isa::buffer::Buffer;
-use half::{bf16, f16};
 use std::ops::Range;
 
 /// Tokens per page.
@@ -167,18 +166,5 @@ impl KvStore {
     #[doc(hidden)]
     pub fn fill(&mut self, byte: u8) {
         self.data_mut().fill(byte);
-    }
-}
-
-/// Stores `x` in `format` as the element at `index` of `bytes`.
-pub(crate) fn put(format: KvFormat, bytes: &mut [u8], index: usize, x: f32) {
-    let size = format.size();
-    let to = &mut bytes[index * size..(index + 1) * size];
-    match format {
-        KvFormat::F32 => to.copy_from_slice(&x.to_ne_bytes()),
-        KvFormat::F16 => {
-            to.copy_from_slice(&f16::from_f32(x.clamp(-65504.0, 65504.0)).to_bits().to_ne_bytes());
-        }
-        KvFormat::Bf16 => to.copy_from_slice(&bf16::from_f32(x).to_bits().to_ne_bytes()),
     }
 }

@@ -1,6 +1,7 @@
 //! Every format and level against a plain f64 oracle, and bit-for-bit independence of how a batch was cut.
 
 use super::*;
+use crate::Kernels;
 use crate::cpu::Avx512;
 use crate::isa::attention::Bf16Products;
 use crate::{Isa, Options};

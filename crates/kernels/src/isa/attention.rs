@@ -89,6 +89,8 @@ levels! {
     fn by_lanes(tile: &Tile<'_>, part: usize, scratch: &mut Scratch);
     /// `to = from * factor`, without negative zeros.
     fn scale_into(from: &[f32], factor: f32, to: &mut [f32]);
+    /// Rounds numbers to nearest even in a 16-bit format; beyond the range of f16 to its largest number.
+    fn narrow(format: KvFormat, from: &[f32], to: &mut [u16]);
     /// `to = to * ours + from * theirs`.
     fn blend(to: &mut [f32], ours: f32, from: &[f32], theirs: f32);
 }
@@ -107,7 +109,7 @@ mod generic {
     use super::paths::{Bf16, F16, F32, Path, Plain, query_words};
     use super::{KvFormat, Scratch, Tile, WIDEN};
     use crate::attention::{LOWEST, PAGE, PARTITION, QUERY_BLOCK, ROW};
-    use crate::isa::lanes::{Lanes, exp_down, sum, tanh};
+    use crate::isa::lanes::{Lanes, exp_down, load_part, sum, tanh};
     use std::ops::Range;
 
     #[inline(always)]
@@ -126,6 +128,32 @@ mod generic {
     #[inline(always)]
     pub(super) unsafe fn scale_into<L: Lanes>(from: &[f32], factor: f32, to: &mut [f32]) {
         to.iter_mut().zip(from).for_each(|(to, from)| *to = from * factor + 0.0);
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn narrow<L: Lanes>(format: KvFormat, from: &[f32], to: &mut [u16]) {
+        assert_eq!(from.len(), to.len());
+        if format == KvFormat::Bf16 {
+            for (to, x) in to.iter_mut().zip(from) {
+                let bits = x.to_bits();
+                let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+                *to = if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded };
+            }
+            return;
+        }
+        let whole = from.len() - from.len() % L::N;
+        // SAFETY: whole vectors inside both slices, then copies of at most a vector.
+        unsafe {
+            for i in (0..whole).step_by(L::N) {
+                L::load(from.as_ptr().add(i)).store_f16(to.as_mut_ptr().add(i));
+            }
+            if whole < from.len() {
+                let mut rest = [0; 16];
+                load_part::<L>(from.as_ptr().add(whole), from.len() - whole, 0.0)
+                    .store_f16(rest.as_mut_ptr());
+                to[whole..].copy_from_slice(&rest[..from.len() - whole]);
+            }
+        }
     }
 
     #[inline(always)]

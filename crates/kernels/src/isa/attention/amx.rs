@@ -140,11 +140,8 @@ fn scores(tile: &Tile<'_>, rows: &Range<usize>, pages: &Range<usize>, scratch: &
     let stride = scratch.query_stride;
     for page in pages.clone() {
         let (keys, values) = tile.store.head(tile.pages[page], tile.kv_head);
-        if page + 1 < pages.end {
+        if tile.rows > ROWS && page + 1 < pages.end {
             fetch(tile.store.head(tile.pages[page + 1], tile.kv_head).0);
-        }
-        if tile.rows <= ROWS {
-            fetch(values); // few rows wait for memory, and will need these
         }
         let mut blocks = [std::ptr::null(); MAX_STEPS];
         let steps = keys.len() / (QUERY_BLOCK * PAGE * 4);
@@ -161,6 +158,7 @@ fn scores(tile: &Tile<'_>, rows: &Range<usize>, pages: &Range<usize>, scratch: &
             to: scratch.scores[page * PAGE % PARTITION..].as_mut_ptr(),
             to_stride: ROW * 4,
             add: false,
+            ahead: values.as_ptr(),
         };
         // SAFETY: a key tile is QUERY_BLOCK pairs of dims of sixteen of PAGE tokens; queries and scores have
         // MAX_ROWS rows, whole tiles.
@@ -206,11 +204,11 @@ fn values(
                 tile.store.copy_values(values, here.start % PAGE..here.start % PAGE + here.len(), copy);
                 *source = copy.as_ptr().cast();
             }
-            if let Some(page) = ahead.next().filter(|_| tile.rows <= ROWS) {
-                fetch(tile.store.head(tile.pages[page], tile.kv_head).0); // for the partition that follows
-            }
         }
+        // The keys of the partition that follows: one page with every block of dims, as many as there are pages.
+        let mut next = ahead.by_ref().take(block.len());
         for dim in (0..stride).step_by(DEPTH) {
+            let keys = |page: usize| tile.store.head(tile.pages[page], tile.kv_head).0.as_ptr();
             let product = Product {
                 left: weights.planes[0].as_ptr().cast(),
                 rest: weights.planes[1].as_ptr().cast(),
@@ -220,6 +218,7 @@ fn values(
                 to: scratch.part.acc[rows.start * stride + dim..].as_mut_ptr(),
                 to_stride: stride * 4,
                 add: true,
+                ahead: next.next().map_or(std::ptr::null(), keys),
             };
             // SAFETY: a value tile is the PAGE / 2 pairs of tokens of sixteen of `stride` dims; weights have PAIR
             // rows and results MAX_ROWS, whole tiles.
@@ -286,6 +285,9 @@ struct Product<'a> {
     to_stride: usize,
     /// Whether the product is added to them, or overwrites them.
     add: bool,
+    /// What will be needed soon: sixteen rows wait for memory, so that each of their steps asks for 2 KiB of it,
+    /// as much as it uses up. Null if nothing is known.
+    ahead: *const u8,
 }
 
 impl Product<'_> {
@@ -296,18 +298,19 @@ impl Product<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             match tiles {
-                1 => self.one(),
+                1 if self.ahead.is_null() => self.one::<0>(),
+                1 => self.one::<1>(),
                 _ => self.two(),
             }
         }
     }
 
-    /// Sixteen rows.
+    /// Sixteen rows; with `AHEAD` 1 it also asks for what comes.
     ///
     /// # Safety
     /// As [`Product::run`].
     #[inline(always)]
-    unsafe fn one(&self) {
+    unsafe fn one<const AHEAD: usize>(&self) {
         // SAFETY: loads and stores stay in the rows that the caller vouches for.
         unsafe {
             asm!(
@@ -327,6 +330,13 @@ impl Product<'_> {
                 "tdpbf16ps tmm1, tmm6, tmm5",
                 "tdpbf16ps tmm0, tmm7, tmm4",
                 "tdpbf16ps tmm1, tmm7, tmm5",
+                ".if {AHEAD}",
+                ".irp line, 0, 64, 128, 192, 256, 320, 384, 448, 512, 576, 640, 704, 768, 832, 896, 960, 1024, 1088, \
+                 1152, 1216, 1280, 1344, 1408, 1472, 1536, 1600, 1664, 1728, 1792, 1856, 1920, 1984",
+                "prefetcht1 [{p} + \\line]",
+                ".endr",
+                "add {p}, 2048",
+                ".endif",
                 "add {a}, 64",
                 "add {r}, 64",
                 "add {bs}, 8",
@@ -343,6 +353,8 @@ impl Product<'_> {
                 left = in(reg) self.left_stride,
                 to = in(reg) self.to,
                 out = in(reg) self.to_stride,
+                p = inout(reg) self.ahead => _,
+                AHEAD = const AHEAD,
                 out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack),
             );

@@ -38,6 +38,16 @@ impl Lanes for F32x8 {
     }
 
     #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16) {
+        // SAFETY: the caller has F16C and room for eight numbers. This order of operands lets NaN through.
+        unsafe {
+            let top = _mm256_set1_ps(65504.0);
+            let x = _mm256_max_ps(_mm256_set1_ps(-65504.0), _mm256_min_ps(top, self.0));
+            _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16_half(from: *const u32, side: usize) -> F32x8 {
         // SAFETY: the caller has the level and as many pairs.
         unsafe {

@@ -109,6 +109,16 @@ impl Lanes for F32x16 {
     }
 
     #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16) {
+        // SAFETY: the caller has AVX-512 and room for sixteen numbers. This order of operands lets NaN through.
+        unsafe {
+            let top = _mm512_set1_ps(65504.0);
+            let x = _mm512_max_ps(_mm512_set1_ps(-65504.0), _mm512_min_ps(top, self.0));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16_half(from: *const u32, side: usize) -> F32x16 {
         // SAFETY: the caller has the level and as many pairs.
         unsafe {

@@ -35,6 +35,8 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Loads `N` half-precision numbers.
     unsafe fn load_f16(from: *const u16) -> Self;
+    /// Stores `N` half-precision numbers, rounded to nearest even; beyond 65,504 that number.
+    unsafe fn store_f16(self, to: *mut u16);
     /// Loads the firsts (`side` 0) or the seconds (1) of `N` pairs of bf16.
     unsafe fn load_bf16_half(from: *const u32, side: usize) -> Self;
     unsafe fn add(self, other: Self) -> Self;

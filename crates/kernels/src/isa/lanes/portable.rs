@@ -64,6 +64,13 @@ impl Lanes for P32x8 {
     }
 
     #[inline(always)]
+    unsafe fn store_f16(self, to: *mut u16) {
+        let halves = self.0.map(|x| half::f16::from_f32_const(x.clamp(-65504.0, 65504.0)).to_bits());
+        // SAFETY: the caller vouches for room for eight numbers.
+        unsafe { to.cast::<[u16; 8]>().write_unaligned(halves) }
+    }
+
+    #[inline(always)]
     unsafe fn load_bf16_half(from: *const u32, side: usize) -> P32x8 {
         // SAFETY: the caller vouches for eight pairs.
         let pairs = unsafe { from.cast::<[u32; 8]>().read_unaligned() };
