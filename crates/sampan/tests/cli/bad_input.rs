@@ -32,14 +32,14 @@ const MODELS: &[Case] = &[
     ),
     (
         "an unknown family",
-        |f| config(f, "model_type", json!("quux9")),
+        |f| f.configure("model_type", json!("quux9")),
         "run model hi",
         &["quux9", "qwen3"],
         "known family",
     ),
     (
         "a missing number",
-        |f| config(f, "num_hidden_layers", json!(null)),
+        |f| f.configure("num_hidden_layers", json!(null)),
         "run model hi",
         &["num_hidden_layers"],
         "config.json",
@@ -53,14 +53,14 @@ const MODELS: &[Case] = &[
     ),
     (
         "one layer too many",
-        |f| config(f, "num_hidden_layers", json!(9)),
+        |f| f.configure("num_hidden_layers", json!(9)),
         "run model hi",
         &["is missing"],
         "incomplete",
     ),
     (
         "one layer too few",
-        |f| config(f, "num_hidden_layers", json!(1)),
+        |f| f.configure("num_hidden_layers", json!(1)),
         "run model hi",
         &["not used"],
         "ignore part",
@@ -138,13 +138,6 @@ const MODELS: &[Case] = &[
     ),
 ];
 
-fn config(folder: &Folder, key: &str, value: serde_json::Value) {
-    let path = folder.path("model/config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    config[key] = value;
-    std::fs::write(path, config.to_string()).unwrap();
-}
-
 /// Declares a tensor to be of 32-bit integers, which take as much room.
 fn retype(folder: &Folder, name: &str) {
     let path = folder.path("model/model.safetensors");
@@ -212,7 +205,7 @@ fn command_lines_and_files_that_make_no_sense() {
 #[test]
 fn a_reader_that_leaves_is_no_error() {
     let folder = Folder::new();
-    folder.model();
+    folder.endless_model();
     let mut command = command(folder.path("").as_path());
     command.args(["run", "model", "hi", "--max-tokens", "2000", "--context", "4096", "--temperature", "2"]);
     let mut child = command.spawn().unwrap();

@@ -119,14 +119,15 @@ fn reasoning_stays_off_stdout() {
 
 #[test]
 fn answers_end_for_the_reason_given() {
-    let folder = speaking();
+    let folder = Folder::new();
+    folder.endless_model();
     let answer = |flags: &str| {
         folder.sampan(&format!("run model hello --json --seed 5 --temperature 3 {flags}")).json()
     };
     let long = answer("--max-tokens 20");
     assert_eq!((&long["finish_reason"], &long["tokens"]["generated"]), (&json!("length"), &json!(20)));
     let full = answer("--context 40");
-    assert_eq!((&full["finish_reason"], &full["tokens"]["generated"]), (&json!("context"), &json!(40 - 24)));
+    assert_eq!((&full["finish_reason"], &full["tokens"]["generated"]), (&json!("context"), &json!(40 - 33)));
     let text = long["text"].as_str().unwrap();
     let stop: String = text.chars().skip(3).take(1).collect();
     if !stop.trim().is_empty() {

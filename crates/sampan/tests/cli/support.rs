@@ -83,6 +83,22 @@ impl Folder {
         self.write("model/chat_template.jinja", TEMPLATE);
     }
 
+    /// The same without any token that ends an answer: it goes on until it must stop.
+    pub(crate) fn endless_model(&self) {
+        self.model();
+        self.configure("eos_token_id", Value::Null);
+        self.write("model/tokenizer.json", tokenizer(&[]).to_string().replace("<|im_end|>", "<|turn_end|>"));
+        self.write("model/tokenizer_config.json", "{}");
+    }
+
+    /// Changes config.json.
+    pub(crate) fn configure(&self, key: &str, value: Value) {
+        let path = self.path("model/config.json");
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config[key] = value;
+        std::fs::write(path, config.to_string()).unwrap();
+    }
+
     /// Runs `sampan` with arguments separated by single spaces, here.
     pub(crate) fn sampan(&self, arguments: &str) -> Outcome {
         self.sampan_with(arguments, "")
