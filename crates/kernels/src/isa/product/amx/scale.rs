@@ -80,7 +80,13 @@ impl Scales {
 
 /// Code times sub-scale, 16 bits, as a plane of low bytes (unsigned) and one of high bytes (signed).
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-pub(super) unsafe fn split_planes(scheme: &Scheme, codes: *const u8, bias: i32, side: *const u8, planes: &mut Planes) {
+pub(super) unsafe fn split_planes(
+    scheme: &Scheme,
+    codes: *const u8,
+    bias: i32,
+    side: *const u8,
+    planes: &mut Planes,
+) {
     let [low, high] = &mut planes.0;
     let groups = scheme.sub / 4;
     let bias = _mm512_set1_epi16(bias as i16);

@@ -148,7 +148,13 @@ pub(super) unsafe fn tile_product32<const SET: usize>(
 
 /// Two tiles of activations times two panels over `chunks` of 32 columns, added to four tiles of sums.
 #[inline(always)]
-pub(super) unsafe fn products16(a: [*const Line; 2], step: usize, b: [*const u8; 2], chunks: usize, c: [*mut f32; 4]) {
+pub(super) unsafe fn products16(
+    a: [*const Line; 2],
+    step: usize,
+    b: [*const u8; 2],
+    chunks: usize,
+    c: [*mut f32; 4],
+) {
     // SAFETY: the caller's promise.
     unsafe {
         asm!(
