@@ -1,7 +1,6 @@
 //! The paged KV cache of a whole model: one store per attention layer, all sharing page numbers.
 
 use crate::plan::{Attention, Plan};
-use sampan_kernels::Kernels;
 use sampan_kernels::attention::{KvFormat, KvShape, KvStore};
 
 /// Keys and values of every layer. Page `p` of a sequence is page `p` in every layer's store.
@@ -35,13 +34,6 @@ impl Cache {
     /// Bytes when every page is in use.
     pub fn bytes(&self) -> usize {
         self.stores.iter().map(KvStore::bytes).sum()
-    }
-
-    /// Copies one page in every layer, for a sequence that continues a shared page on its own.
-    pub fn copy_page(&mut self, kernels: &Kernels, from: u32, to: u32) {
-        for store in &mut self.stores {
-            kernels.kv_copy_page(store, from, to);
-        }
     }
 
     pub(crate) fn store(&mut self, layer: usize) -> &mut KvStore {
