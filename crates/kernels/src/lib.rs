@@ -18,7 +18,7 @@ mod table;
 
 pub use cpu::Isa;
 pub use format::Format;
-pub use matmul::{Job, MatmulScratch};
+pub use matmul::{GroupedJob, Job, MatmulScratch};
 pub use matrix::{Matrix, PackError};
 pub use pool::Pool;
 pub use table::Table;

@@ -1,6 +1,6 @@
 //! Every format at every level against plain loops.
 
-use sampan_kernels::{Format, Isa, Job, Kernels, MatmulScratch, Matrix, Options, PackError};
+use sampan_kernels::{Format, GroupedJob, Isa, Job, Kernels, MatmulScratch, Matrix, Options, PackError};
 
 /// A small generator, so that a failure can be repeated.
 struct Random(u64);
@@ -361,5 +361,69 @@ fn data_of_the_wrong_size_is_refused() {
         let (x, mut out) = (vec![1.0; 2 * cols], vec![5.0; 2 * rows]);
         run(&kernels, &matrix, &x, 2, None, &mut out, false);
         assert!(out.iter().all(|&y| y == 0.0), "an empty sum is zero");
+    }
+}
+
+/// Row ranges of a batch of `n`, some empty, some repeated, with the index of a matrix each.
+fn ranges(random: &mut Random, n: usize, matrices: usize) -> Vec<(std::ops::Range<usize>, usize)> {
+    let mut cuts: Vec<usize> = (0..6).map(|_| random.below(n + 1)).chain([0, n]).collect();
+    cuts.sort_unstable();
+    let mut ranges = Vec::new();
+    for cut in cuts.windows(2) {
+        for _ in 0..=random.below(2) {
+            ranges.push((cut[0]..cut[1], random.below(matrices)));
+        }
+    }
+    ranges
+}
+
+#[test]
+fn a_grouped_product_is_each_of_its_products() {
+    let mut random = Random(19);
+    for isa in Isa::available() {
+        for exact in [false, true] {
+            let (one, two) = (kernels(isa, 1, exact), kernels(isa, 2, exact));
+            for (format, other) in Format::ALL.into_iter().zip(Format::ALL.into_iter().rev()) {
+                let cols = if format.block_len().max(other.block_len()) == 1 { 70 } else { 512 };
+                let matrices: Vec<Matrix> = [(format, 1), (format, 37), (other, 20)]
+                    .into_iter()
+                    .map(|(format, rows)| {
+                        let data = weights(&mut random, format, rows, cols, Scales::Usual);
+                        one.pack(format, rows, cols, &data).expect("a valid shape")
+                    })
+                    .collect();
+                for n in [0, 1, 2, 9, 37, 70] {
+                    let x = activations(&mut random, n, cols);
+                    let groups = ranges(&mut random, n, matrices.len());
+                    let bias: Vec<f32> = (0..37).map(|_| random.unit()).collect();
+                    let bias = |matrix: usize| (matrix != 0).then(|| &bias[..matrices[matrix].rows()]);
+                    let mut together: Vec<Vec<f32>> = groups
+                        .iter()
+                        .map(|(rows, matrix)| vec![f32::NAN; rows.len() * matrices[*matrix].rows()])
+                        .collect();
+                    let mut jobs: Vec<GroupedJob<'_>> = groups
+                        .iter()
+                        .zip(&mut together)
+                        .map(|((rows, matrix), out)| GroupedJob {
+                            rows: rows.clone(),
+                            weights: &matrices[*matrix],
+                            bias: bias(*matrix),
+                            out,
+                        })
+                        .collect();
+                    two.matmul_grouped(&x, n, &mut MatmulScratch::default(), &mut jobs);
+                    for ((rows, matrix), together) in groups.iter().zip(&together) {
+                        let mut alone = vec![f32::NAN; together.len()];
+                        let x = &x[rows.start * cols..rows.end * cols];
+                        run(&one, &matrices[*matrix], x, rows.len(), bias(*matrix), &mut alone, false);
+                        assert!(
+                            bits(&alone) == bits(together),
+                            "rows {rows:?} of {n} by {:?} at {isa}, exact={exact}",
+                            matrices[*matrix]
+                        );
+                    }
+                }
+            }
+        }
     }
 }

@@ -13,6 +13,12 @@ levels! {
     fn silu_mul(gate: &mut [f32], up: &[f32]);
     /// `gate = gelu(gate) * up`, gelu by its tanh approximation.
     fn gelu_tanh_mul(gate: &mut [f32], up: &[f32]);
+    /// `gate = silu(min(gate, limit)) * clamp(up)`, `up` clamped to `limit` either way.
+    fn swiglu_clamped(gate: &mut [f32], up: &[f32], limit: f32);
+    /// `gate = (clamp(up) + 1) * g * sigmoid(alpha * g)`, `g = min(gate, limit)`, `up` clamped to `limit` either way.
+    fn swiglu_oai(gate: &mut [f32], up: &[f32], alpha: f32, limit: f32);
+    /// `x *= sigmoid(gate)`.
+    fn sigmoid_mul(x: &mut [f32], gate: &[f32]);
     /// `x += y`.
     fn add(x: &mut [f32], y: &[f32]);
     /// `x *= s`.
@@ -131,6 +137,48 @@ mod generic {
                 let minus_2y = g.mul(g).fma(cubic, linear).mul(g);
                 g.div(one.add(exp(minus_2y))).mul(u)
             });
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn swiglu_clamped<L: Lanes>(gate: &mut [f32], up: &[f32], limit: f32) {
+        assert_eq!(gate.len(), up.len());
+        let g = gate.as_mut_ptr();
+        // SAFETY: both have as many numbers.
+        unsafe {
+            let (zero, one) = (L::splat(0.0), L::splat(1.0));
+            let (most, least) = (L::splat(limit), L::splat(-limit));
+            map::<L>(gate.len(), g, up.as_ptr(), g, |g, u| {
+                // The number comes second, so that NaN stays.
+                let (g, u) = (most.min(g), least.max(most.min(u)));
+                g.div(one.add(exp(zero.sub(g)))).mul(u)
+            });
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn swiglu_oai<L: Lanes>(gate: &mut [f32], up: &[f32], alpha: f32, limit: f32) {
+        assert_eq!(gate.len(), up.len());
+        let g = gate.as_mut_ptr();
+        // SAFETY: both have as many numbers.
+        unsafe {
+            let (one, minus_alpha) = (L::splat(1.0), L::splat(-alpha));
+            let (most, least) = (L::splat(limit), L::splat(-limit));
+            map::<L>(gate.len(), g, up.as_ptr(), g, |g, u| {
+                let (g, u) = (most.min(g), least.max(most.min(u)));
+                g.div(one.add(exp(minus_alpha.mul(g)))).mul(u.add(one))
+            });
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn sigmoid_mul<L: Lanes>(x: &mut [f32], gate: &[f32]) {
+        assert_eq!(x.len(), gate.len());
+        let to = x.as_mut_ptr();
+        // SAFETY: both have as many numbers.
+        unsafe {
+            let (zero, one) = (L::splat(0.0), L::splat(1.0));
+            map::<L>(x.len(), to, gate.as_ptr(), to, |x, g| x.div(one.add(exp(zero.sub(g)))));
         }
     }
 

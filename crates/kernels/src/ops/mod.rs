@@ -62,6 +62,41 @@ impl Kernels {
         self.split_rows(gate, 1, 8, &|at, gate| ops::gelu_tanh_mul(level, gate, &up[at..at + gate.len()]));
     }
 
+    /// Gated activation with bounds (DeepSeek V4): `gate = silu(min(gate, limit)) * clamp(up, -limit, limit)`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn swiglu_clamped(&self, gate: &mut [f32], up: &[f32], limit: f32) {
+        assert_eq!(gate.len(), up.len(), "gate and up");
+        let level = self.level();
+        self.split_rows(gate, 1, 8, &|at, gate| {
+            ops::swiglu_clamped(level, gate, &up[at..at + gate.len()], limit);
+        });
+    }
+
+    /// The gated activation of gpt-oss: with `g = min(gate, limit)` and `u = clamp(up, -limit, limit)`,
+    /// `gate = (u + 1) * g * sigmoid(alpha * g)`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn swiglu_oai(&self, gate: &mut [f32], up: &[f32], alpha: f32, limit: f32) {
+        assert_eq!(gate.len(), up.len(), "gate and up");
+        let level = self.level();
+        self.split_rows(gate, 1, 8, &|at, gate| {
+            ops::swiglu_oai(level, gate, &up[at..at + gate.len()], alpha, limit);
+        });
+    }
+
+    /// `x *= sigmoid(gate)`, number by number.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn sigmoid_mul(&self, x: &mut [f32], gate: &[f32]) {
+        assert_eq!(x.len(), gate.len(), "numbers and gates");
+        let level = self.level();
+        self.split_rows(x, 1, 8, &|at, x| ops::sigmoid_mul(level, x, &gate[at..at + x.len()]));
+    }
+
     /// `x += y`.
     ///
     /// # Panics

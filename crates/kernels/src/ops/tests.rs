@@ -81,6 +81,28 @@ fn products_sums_and_caps() {
             |k, x, _| k.softcap(x, 30.0),
         );
     }
+    check_map(
+        "sigmoid_mul",
+        5.0,
+        (1e-6, 1e-12),
+        |x, y| x / (1.0 + (-y).exp()),
+        |k, x, y| k.sigmoid_mul(x, y),
+    );
+    for limit in [0.5_f32, 1.0, 7.0] {
+        let (bound, alpha) = (f64::from(limit), 1.702_f32);
+        let oai = |x: f64, y: f64| {
+            let x = x.min(bound);
+            (y.clamp(-bound, bound) + 1.0) * x / (1.0 + (-f64::from(alpha) * x).exp())
+        };
+        check_map("swiglu_oai", 10.0, (1e-6, 1e-9), oai, |k, x, y| k.swiglu_oai(x, y, alpha, limit));
+        check_map(
+            "swiglu_clamped",
+            10.0,
+            (1e-6, 1e-12),
+            |x, y| silu(x.min(bound)) * y.clamp(-bound, bound),
+            |k, x, y| k.swiglu_clamped(x, y, limit),
+        );
+    }
     check_map("add", 1.0, (1e-7, 0.0), |x, y| x + y, |k, x, y| k.add(x, y));
     check_map("scale", 1.0, (1e-7, 0.0), |x, _| x * 0.3_f32 as f64, |k, x, _| k.scale(x, 0.3));
 }
@@ -97,6 +119,19 @@ fn gates_at_the_ends_of_the_range() {
             assert!(out[..4].iter().all(|x| x.abs() < 1e-30), "{isa}: {out:?}");
             assert_eq!(out[4..7], [90.0, 1000.0, 1e30], "{isa}");
             assert!(out[7].is_nan(), "{isa}: NaN stays visible");
+        }
+        for oai in [false, true] {
+            let apply = |kernels: &Kernels, x: &mut [f32], y: &[f32]| match oai {
+                false => kernels.swiglu_clamped(x, y, 7.0),
+                true => kernels.swiglu_oai(x, y, 1.702, 7.0),
+            };
+            let (mut gates, mut ups) = ([-1e30, -90.0, 1e30, f32::INFINITY, f32::NAN], [2.0; 5]);
+            apply(&kernels, &mut gates, &[1e30, -1e30, 1e30, f32::INFINITY, 1.0]);
+            assert!(gates[..2].iter().all(|x| x.abs() < 1e-30), "{isa}: {gates:?}");
+            assert!(gates[2..4].iter().all(|x| (48.0..57.0).contains(x)), "{isa}: {gates:?}");
+            assert!(gates[4].is_nan(), "{isa}: NaN stays visible");
+            apply(&kernels, &mut ups, &[f32::NAN; 5]);
+            assert!(ups.iter().all(|x| x.is_nan()), "{isa}: NaN stays visible");
         }
     }
 }

@@ -66,6 +66,32 @@ pub fn gelu_tanh_mul(gate: &[f32], up: &[f32]) -> Vec<f32> {
     gate.iter().zip(up).map(product).collect()
 }
 
+/// `silu(min(gate, limit)) * clamp(up, -limit, limit)`: the bounded gate of DeepSeek V4.
+pub fn swiglu_clamped(gate: &[f32], up: &[f32], limit: f32) -> Vec<f32> {
+    assert_eq!(gate.len(), up.len(), "gate and up");
+    let gate: Vec<f32> = gate.iter().map(|&gate| if gate > limit { limit } else { gate }).collect();
+    let up: Vec<f32> = up.iter().map(|up| up.clamp(-limit, limit)).collect();
+    silu_mul(&gate, &up)
+}
+
+/// `(u + 1) * g * sigmoid(alpha * g)` with `g = min(gate, limit)` and `u = clamp(up, -limit, limit)`: the gate of gpt-oss.
+pub fn swiglu_oai(gate: &[f32], up: &[f32], alpha: f32, limit: f32) -> Vec<f32> {
+    assert_eq!(gate.len(), up.len(), "gate and up");
+    let product = |(&gate, &up): (&f32, &f32)| {
+        let gate = f64::from(if gate > limit { limit } else { gate });
+        let up = f64::from(up.clamp(-limit, limit));
+        ((up + 1.0) * gate / (1.0 + (-f64::from(alpha) * gate).exp())) as f32
+    };
+    gate.iter().zip(up).map(product).collect()
+}
+
+/// `x * sigmoid(gate)`, `sigmoid(g) = 1 / (1 + e^-g)`.
+pub fn sigmoid_mul(x: &[f32], gate: &[f32]) -> Vec<f32> {
+    assert_eq!(x.len(), gate.len(), "numbers and gates");
+    let product = |(&x, &gate): (&f32, &f32)| (f64::from(x) / (1.0 + (-f64::from(gate)).exp())) as f32;
+    x.iter().zip(gate).map(product).collect()
+}
+
 /// `cap * tanh(x / cap)`.
 pub fn softcap(x: &[f32], cap: f32) -> Vec<f32> {
     x.iter().map(|&x| (f64::from(cap) * (f64::from(x) / f64::from(cap)).tanh()) as f32).collect()

@@ -11,7 +11,10 @@ mod matmul;
 
 pub use activation::{ActivationBlock, dot_quantized, matmul_quantized, quantize_activations};
 pub use attention::{AttentionParams, attention};
-pub use elementwise::{gelu_tanh_mul, rms_norm, rope_half, rope_pairs, silu_mul, softcap, softmax};
+pub use elementwise::{
+    gelu_tanh_mul, rms_norm, rope_half, rope_pairs, sigmoid_mul, silu_mul, softcap, softmax, swiglu_clamped,
+    swiglu_oai,
+};
 pub use matmul::{Parts, decode_matrix, matmul, parts};
 
 #[cfg(test)]

@@ -28,6 +28,10 @@ fn elementwise_functions_match_known_values() {
     assert_close(&rms_norm(&[0.0, 0.0], 2, None, 1e-6), &[0.0, 0.0], 0.0);
     assert_close(&silu_mul(&[1.0, -20.0, 0.0], &[2.0, 1.0, 5.0]), &[1.462_117_2, -4.122_307e-8, 0.0], 1e-7);
     assert_close(&gelu_tanh_mul(&[1.0, -1.0, 10.0], &[1.0, 1.0, 1.0]), &[0.841_192, -0.158_808, 10.0], 1e-6);
+    let (gate, up) = ([9.0, -20.0, 0.5], [-9.0, 0.5, 1.0]);
+    assert_close(&swiglu_clamped(&gate, &up, 1.0), &[-0.731_058_6, -2.061_154e-8, 0.311_229_7], 1e-7);
+    assert_close(&swiglu_oai(&gate, &up, 2.0, 1.0), &[0.0, 0.0, 0.731_058_6], 1e-7);
+    assert_close(&sigmoid_mul(&[2.0, -3.0, 4.0], &[0.0, 3f32.ln(), -80.0]), &[1.0, -2.25, 0.0], 1e-6);
     assert_close(&softcap(&[1e9, 5.0, 0.0], 50.0), &[50.0, 4.983_4, 0.0], 1e-4);
     assert_close(&softmax(&[0.0, 3.0f32.ln(), f32::NEG_INFINITY]), &[0.25, 0.75, 0.0], 1e-7);
     assert_eq!(softmax(&[f32::NEG_INFINITY; 2]), [0.0; 2]);

@@ -1,5 +1,6 @@
 //! Matrix products: which function runs, and the shapes that all of them share.
 
+mod activations;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -17,10 +18,10 @@ use std::ops::Range;
 
 use crate::isa::level::Level;
 use crate::layout::{Layout, PANEL, Scheme};
-use crate::matmul::Job;
 use crate::pool::{Pool, SendPtr};
-use crate::{Format, Isa};
-use quantise::{Line, Side32, Side256, Tiling};
+use crate::{Format, Isa, Matrix};
+pub(crate) use activations::Activations;
+use activations::{Group, Inputs};
 
 /// Activation rows whose sums a panel keeps at a time.
 const SLAB_ROWS: usize = 256;
@@ -62,35 +63,6 @@ pub(crate) fn method(isa: Isa, exact: bool, format: Format) -> Method {
         },
         _ if isa == Isa::Amx => Method::TilesInt,
         _ => Method::Int,
-    }
-}
-
-/// What a batch of activations is turned into, and memory for it.
-#[derive(Debug, Default)]
-pub(crate) struct Activations {
-    lines32: Vec<Line>,
-    lines256: Vec<Line>,
-    lines16: Vec<Line>,
-    sides32: Vec<Side32>,
-    sides256: Vec<Side256>,
-}
-
-/// A batch of activations in every form that its products need.
-#[derive(Clone, Copy)]
-struct Inputs<'a> {
-    tiling: Tiling,
-    floats: &'a [f32],
-    lines32: &'a [Line],
-    lines256: &'a [Line],
-    lines16: &'a [Line],
-    sides32: &'a [Side32],
-    sides256: &'a [Side256],
-}
-
-impl Inputs<'_> {
-    /// Lines of a tile in bf16.
-    fn tile_lines16(&self) -> usize {
-        self.tiling.cols.div_ceil(32) * self.tiling.tile_rows()
     }
 }
 
@@ -155,6 +127,16 @@ impl Output<'_> {
     }
 }
 
+/// A matrix applied to consecutive rows of a batch of activations.
+#[derive(Debug)]
+pub(crate) struct Product<'a> {
+    pub(crate) rows: Range<usize>,
+    pub(crate) weights: &'a Matrix,
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) out: &'a mut [f32],
+    pub(crate) accumulate: bool,
+}
+
 /// One product that is ready to run: shapes checked, activations prepared.
 struct Task<'a> {
     method: Method,
@@ -163,127 +145,62 @@ struct Task<'a> {
     out: SendPtr<f32>,
     bias: Option<&'a [f32]>,
     accumulate: bool,
+    /// Which rows.
+    group: usize,
 }
 
 impl Activations {
-    /// Runs `jobs`, whose shapes agree with `x` (`n x cols`), on the pool.
-    pub(crate) fn run(
+    /// Runs `products`, whose shapes agree with `x` (row-major), on the pool. None of them is of no rows.
+    pub(crate) fn run<'a>(
         &mut self,
         isa: Isa,
         exact: bool,
         pool: &Pool,
         x: &[f32],
-        n: usize,
-        jobs: &mut [Job<'_>],
+        products: impl Iterator<Item = Product<'a>>,
     ) {
-        let Some(cols) = jobs.first().map(|job| job.weights.cols()).filter(|_| n > 0) else { return };
         let level = Level::of(isa);
-        let tasks: Vec<Task<'_>> = jobs
-            .iter_mut()
-            .map(|job| Task {
-                method: method(isa, exact, job.weights.format()),
-                layout: *job.weights.layout(),
-                data: job.weights.data(),
-                out: SendPtr(job.out.as_mut_ptr()),
-                bias: job.bias,
-                accumulate: job.accumulate,
-            })
-            .collect();
-        let tiling = Tiling { n, cols };
-        self.prepare(level, pool, x, tiling, &tasks);
-        let inputs = Inputs {
-            tiling,
-            floats: x,
-            lines32: &self.lines32,
-            lines256: &self.lines256,
-            lines16: &self.lines16,
-            sides32: &self.sides32,
-            sides256: &self.sides256,
+        let mut groups: Vec<Group> = Vec::new();
+        let task = |product: Product<'a>| {
+            let rows = product.rows;
+            // Products of the same rows share them; they follow each other.
+            if groups.last().is_none_or(|group| group.rows != rows) {
+                groups.push(Group::after(groups.last(), rows, product.weights.cols()));
+            }
+            Task {
+                method: method(isa, exact, product.weights.format()),
+                layout: *product.weights.layout(),
+                data: product.weights.data(),
+                out: SendPtr(product.out.as_mut_ptr()),
+                bias: product.bias,
+                accumulate: product.accumulate,
+                group: groups.len() - 1,
+            }
         };
-        let chunks = chunks(pool.threads(), n, &tasks);
+        let tasks: Vec<Task<'_>> = products.map(task).collect();
+        self.prepare(level, pool, x, &groups, &tasks);
+        let inputs: Vec<Inputs<'_>> = groups.iter().map(|group| self.inputs(x, group)).collect();
+        let chunks = chunks(pool.threads(), &groups, &tasks);
         pool.run(chunks.len(), &|chunk| {
             let (task, panels) = &chunks[chunk];
+            let task = &tasks[*task];
             // SAFETY: the caller checked the shapes; chunks are disjoint panels, hence disjoint output rows.
-            unsafe { tasks[*task].run(level, &inputs, panels.clone()) };
+            unsafe { task.run(level, &inputs[task.group], panels.clone()) };
         });
     }
-
-    /// Fills in the forms of `x` that the tasks need, a tile of rows per chunk.
-    fn prepare(&mut self, level: Level, pool: &Pool, x: &[f32], tiling: Tiling, tasks: &[Task<'_>]) {
-        let Tiling { n, cols } = tiling;
-        let (tiles, stride) = (tiling.tiles(), tiling.tile_rows());
-        let needs = |block: usize| {
-            tasks
-                .iter()
-                .any(|task| task.method.bytes() && task.layout.scheme.is_some_and(|s| s.block == block))
-        };
-        let rows =
-            |tile: usize| x[tile * 16 * cols..].chunks_exact(cols.max(1)).take(tiling.used(tile)).enumerate();
-        if needs(32) {
-            let (lines, sides) = (tiling.tile_lines(), cols / 32 * stride);
-            grow(&mut self.lines32, tiles * lines, Line([0; 64]));
-            grow(&mut self.sides32, tiles * sides, Side32::default());
-            let (to, beside) = (SendPtr(self.lines32.as_mut_ptr()), SendPtr(self.sides32.as_mut_ptr()));
-            pool.run(tiles, &|tile| {
-                for (r, x) in rows(tile) {
-                    // SAFETY: tiles are disjoint, and each ends within the vector.
-                    unsafe {
-                        let to = piece(&to, tile * lines + r, lines - r);
-                        entry::row32(level, x, to, piece(&beside, tile * sides + r, sides - r), stride);
-                    }
-                }
-            });
-        }
-        if needs(256) {
-            let (lines, sides) = (tiling.tile_lines(), cols / 256 * stride);
-            grow(&mut self.lines256, tiles * lines, Line([0; 64]));
-            grow(&mut self.sides256, tiles * sides, Side256::default());
-            let (to, beside) = (SendPtr(self.lines256.as_mut_ptr()), SendPtr(self.sides256.as_mut_ptr()));
-            pool.run(tiles, &|tile| {
-                for (r, x) in rows(tile) {
-                    // SAFETY: tiles are disjoint, and each ends within the vector.
-                    unsafe {
-                        let to = piece(&to, tile * lines + r, lines - r);
-                        entry::row256(level, x, to, piece(&beside, tile * sides + r, sides - r), stride);
-                    }
-                }
-            });
-        }
-        #[cfg(target_arch = "x86_64")]
-        if tasks.iter().any(|task| matches!(task.method, Method::Bf16 | Method::TilesBf16)) {
-            let lines = cols.div_ceil(32) * stride;
-            grow(&mut self.lines16, n.div_ceil(16) * lines, Line([0; 64]));
-            pool.run_slices(&mut self.lines16[..tiles * lines], lines, |tile, to| {
-                for (r, x) in rows(tile) {
-                    // SAFETY: the method is chosen only where the level has the instructions.
-                    unsafe { bf16::row(x, &mut to[r..], stride) };
-                }
-            });
-        }
-    }
-}
-
-fn grow<T: Clone>(vec: &mut Vec<T>, len: usize, value: T) {
-    if vec.len() < len {
-        vec.resize(len, value);
-    }
-}
-
-/// # Safety
-/// The range lies in the allocation, and nobody else uses it while the slice lives.
-unsafe fn piece<'a, T: Send>(base: &SendPtr<T>, start: usize, len: usize) -> &'a mut [T] {
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(base.at(start), len) }
 }
 
 /// Cuts the panels of all tasks into pieces of even cost: enough of them to share out evenly, not so small that
 /// claiming them shows.
-fn chunks(threads: usize, n: usize, tasks: &[Task<'_>]) -> Vec<(usize, Range<usize>)> {
-    let total: usize = tasks.iter().map(|task| task.layout.bytes()).sum();
-    let floor = (48 << 10) / n.min(8);
-    let target = if threads == 1 { usize::MAX } else { (total / (threads * 8)).clamp(floor, 1 << 20) };
+fn chunks(threads: usize, groups: &[Group], tasks: &[Task<'_>]) -> Vec<(usize, Range<usize>)> {
+    // Up to a few rows, a product takes the time of reading its weights.
+    let weight = |task: &Task<'_>| groups[task.group].tiling.n.max(4);
+    let total: usize = tasks.iter().map(|task| task.layout.bytes().saturating_mul(weight(task))).sum();
     let mut chunks = Vec::new();
     for (index, task) in tasks.iter().enumerate() {
+        let floor = (48 << 10) / groups[task.group].tiling.n.min(8);
+        let share = total / (threads * 8) / weight(task);
+        let target = if threads == 1 { usize::MAX } else { share.clamp(floor, 1 << 20) };
         let panels = task.layout.panels();
         // An even number: panels may be worked on in pairs.
         let per = (target / task.layout.panel_bytes().max(1)).clamp(2, panels.max(2)) & !1;
