@@ -43,10 +43,5 @@ impl Cache {
 
 /// What one layer keeps per page.
 pub(crate) fn shape(attention: &Attention, format: KvFormat) -> KvShape {
-    KvShape {
-        kv_heads: attention.kv_heads,
-        key_dim: attention.key_dim,
-        value_dim: attention.value_dim,
-        format,
-    }
+    KvShape::new(attention.kv_heads, attention.key_dim, attention.value_dim, format)
 }

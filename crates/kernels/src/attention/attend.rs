@@ -1,7 +1,7 @@
 //! Cutting a batch into tiles and handing them to threads.
 
 use super::tile::{Partial, Tile, run};
-use super::{AttentionSpec, KvFormat, KvStore, Span};
+use super::{AttentionSpec, KvFormat, KvLayout, KvStore, Span};
 use super::{Scratch, ScratchPool};
 use crate::Kernels;
 use crate::isa::attention::{Bf16Products, Choice, tile_rows};
@@ -30,7 +30,7 @@ struct Call<'a> {
 }
 
 impl Kernels {
-    fn attention_choice(&self) -> Choice {
+    pub(super) fn attention_choice(&self) -> Choice {
         Choice { level: self.level, bf16: self.bf16 }
     }
 
@@ -60,6 +60,7 @@ impl Kernels {
         out: &mut [f32],
     ) {
         let shape = store.shape();
+        assert!(!matches!(shape.layout, KvLayout::Rows(_)), "pages of rows are read by lists only");
         assert!(spec.heads.is_multiple_of(shape.kv_heads), "{} heads over {}", spec.heads, shape.kv_heads);
         assert!(spec.window != Some(0), "a row sees at least itself");
         assert!(spec.sinks.is_none_or(|sinks| sinks.len() == spec.heads), "one sink per head");
@@ -86,7 +87,7 @@ impl Kernels {
 
 impl ScratchPool {
     /// Calls `work` with a thread's working memory.
-    fn with(&self, work: impl FnOnce(&mut Scratch)) {
+    pub(super) fn with(&self, work: impl FnOnce(&mut Scratch)) {
         let idle = lock(&self.idle).pop();
         let mut scratch = idle.unwrap_or_default();
         work(&mut scratch);
@@ -192,7 +193,7 @@ fn cut<'a, 'o>(
 }
 
 /// The largest number of heads up to `rows` that divides a group.
-fn heads_per_tile(group: usize, rows: usize) -> usize {
+pub(super) fn heads_per_tile(group: usize, rows: usize) -> usize {
     (1..=group.min(rows)).rev().find(|heads| group.is_multiple_of(*heads)).unwrap_or(1)
 }
 

@@ -5,13 +5,17 @@
 //! the number of threads. Every reduction runs in an order fixed by absolute position.
 
 mod attend;
+mod index;
+mod listed;
 mod store;
 #[cfg(test)]
 mod tests;
 mod tile;
 mod write;
 
-pub use store::{KvFormat, KvShape, KvStore, PAGE};
+pub use index::Indexed;
+pub use listed::Listed;
+pub use store::{KvFormat, KvLayout, KvShape, KvStore, PAGE};
 pub(crate) use tile::{LOWEST, MAX_ROWS, PARTITION, QUERY_BLOCK, ROW, Scratch, ScratchPool, Tile};
 
 use std::ops::Range;

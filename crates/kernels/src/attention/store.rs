@@ -11,6 +11,9 @@
 //! Tokens are the fast axis of the keys, so one vector load holds one dimension of many tokens and a score
 //! needs no horizontal sum. The bf16 pairs are what dot-product and tile instructions take. `key_dim` is rounded
 //! up to an even number and `value_dim` to a multiple of 16, for bf16 both to a multiple of 32; the padding is zero.
+//!
+//! Latent pages have no values: a token's value is the start of its key, and attention turns a page of keys into
+//! values as it goes. Pages of rows hold each key in one run, for reading by lists ([`Listed`](super::Listed)).
 
 use crate::isa::buffer::Buffer;
 use std::ops::Range;
@@ -39,6 +42,18 @@ impl KvFormat {
     }
 }
 
+/// How a page is arranged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvLayout {
+    /// Keys and values of [`PAGE`] tokens.
+    KeysValues,
+    /// Keys of [`PAGE`] tokens; a value is the first `value_dim` numbers of its key (multi-head latent attention,
+    /// DeepSeek-AI, "DeepSeek-V2", 2024, in its absorbed form).
+    Latent,
+    /// Keys as in [`KvLayout::Latent`], this many to a page, each contiguous: read by lists only.
+    Rows(usize),
+}
+
 /// What one layer stores per token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
@@ -50,9 +65,39 @@ pub struct KvShape {
     pub value_dim: usize,
     /// How they are stored.
     pub format: KvFormat,
+    /// How a page is arranged.
+    pub layout: KvLayout,
 }
 
 impl KvShape {
+    /// Keys and values of grouped heads.
+    pub fn new(kv_heads: usize, key_dim: usize, value_dim: usize, format: KvFormat) -> KvShape {
+        KvShape { kv_heads, key_dim, value_dim, format, layout: KvLayout::KeysValues }
+    }
+
+    /// One key per token whose first `value_dim` numbers are the value too.
+    pub fn latent(key_dim: usize, value_dim: usize, format: KvFormat) -> KvShape {
+        KvShape { kv_heads: 1, key_dim, value_dim, format, layout: KvLayout::Latent }
+    }
+
+    /// The same, `per_page` to a page, for reading by lists.
+    pub fn rows(key_dim: usize, value_dim: usize, per_page: usize, format: KvFormat) -> KvShape {
+        KvShape { kv_heads: 1, key_dim, value_dim, format, layout: KvLayout::Rows(per_page) }
+    }
+
+    /// Tokens in a page.
+    pub fn per_page(&self) -> usize {
+        match self.layout {
+            KvLayout::Rows(tokens) => tokens,
+            KvLayout::KeysValues | KvLayout::Latent => PAGE,
+        }
+    }
+
+    /// Whether values are part of the keys.
+    pub(crate) fn shared(&self) -> bool {
+        self.layout != KvLayout::KeysValues
+    }
+
     /// Bytes of one page (keys and values, all heads) of one layer.
     pub fn page_bytes(&self) -> usize {
         self.kv_heads * self.head_bytes()
@@ -70,12 +115,13 @@ impl KvShape {
 
     /// Bytes of one head's keys in a page.
     pub(crate) fn key_bytes(&self) -> usize {
-        self.key_stride() * PAGE * self.format.size()
+        self.key_stride() * self.per_page() * self.format.size()
     }
 
     /// Bytes of one head's keys and values in a page.
     pub(crate) fn head_bytes(&self) -> usize {
-        self.key_bytes() + self.value_stride() * PAGE * self.format.size()
+        let values = if self.shared() { 0 } else { self.value_stride() * PAGE * self.format.size() };
+        self.key_bytes() + values
     }
 }
 
@@ -100,7 +146,13 @@ impl std::fmt::Debug for KvStore {
 
 impl KvStore {
     /// A store of `pages` pages, zeroed.
+    ///
+    /// # Panics
+    /// If values are to be part of the keys and are longer than these, or a page has no tokens.
     pub fn new(shape: KvShape, pages: usize) -> KvStore {
+        let KvShape { key_dim, value_dim, .. } = shape;
+        assert!(!shape.shared() || value_dim <= key_dim, "{value_dim} of {key_dim} numbers");
+        assert!(shape.per_page() > 0, "a page of no tokens");
         KvStore { shape, pages, data: Buffer::zeroed(pages * shape.page_bytes()) }
     }
 
@@ -129,7 +181,7 @@ impl KvStore {
         &mut self.data
     }
 
-    /// The keys and the values of one head in one page.
+    /// The keys and the values (none where they are part of the keys) of one head in one page.
     pub(crate) fn head(&self, page: u32, head: usize) -> (&[u8], &[u8]) {
         let bytes = self.shape.head_bytes();
         let at = page as usize * self.shape.page_bytes() + head * bytes;

@@ -7,6 +7,8 @@ use crate::isa::attention::Bf16Products;
 use crate::{Isa, Options};
 use half::{bf16, f16};
 
+mod listed;
+
 fn kernels(isa: Isa, threads: usize) -> Kernels {
     Kernels::new(Options { isa: Some(isa), threads, ..Options::default() }).expect("an available level")
 }
@@ -50,6 +52,8 @@ struct Case {
     window: Option<usize>,
     softcap: Option<f32>,
     sinks: bool,
+    /// Values are part of the keys.
+    latent: bool,
     /// Deviation of queries.
     size: f32,
     /// Sequences: tokens written before, rows in the batch.
@@ -64,6 +68,7 @@ const PLAIN: Case = Case {
     window: None,
     softcap: None,
     sinks: false,
+    latent: false,
     size: 1.0,
     spans: Vec::new(),
 };
@@ -85,11 +90,19 @@ impl Data {
         let mut all = |width: usize, size: f32| -> Vec<Vec<f32>> {
             lengths.iter().map(|n| random.vector(n * width, size)).collect()
         };
+        let keys = all(case.kv_heads * case.key_dim, 1.0);
+        let starts = |keys: &Vec<f32>| {
+            keys.chunks_exact(case.key_dim).flat_map(|key| &key[..case.value_dim]).copied().collect()
+        };
         Data {
             case: case.clone(),
             format,
-            keys: all(case.kv_heads * case.key_dim, 1.0),
-            values: all(case.kv_heads * case.value_dim, 1.0),
+            values: if case.latent {
+                keys.iter().map(starts).collect()
+            } else {
+                all(case.kv_heads * case.value_dim, 1.0)
+            },
+            keys,
             queries: all(case.heads * case.key_dim, case.size),
             sinks: random.vector(case.heads, 2.0),
         }
@@ -97,7 +110,10 @@ impl Data {
 
     fn shape(&self) -> KvShape {
         let Case { kv_heads, key_dim, value_dim, .. } = self.case;
-        KvShape { kv_heads, key_dim, value_dim, format: self.format }
+        if self.case.latent {
+            return KvShape::latent(key_dim, value_dim, self.format);
+        }
+        KvShape::new(kv_heads, key_dim, value_dim, self.format)
     }
 
     fn scale(&self) -> f32 {
@@ -134,7 +150,8 @@ impl Data {
                 spans.push(Span { pages: &tables[s], rows: row..row + n, start });
                 row += n;
             }
-            kernels.kv_write(&mut store, &spans, &k, &v);
+            let v = if self.case.latent { &[] } else { &v[..] };
+            kernels.kv_write(&mut store, &spans, &k, v);
             let mut out = vec![f32::NAN; row * heads * value_dim];
             kernels.attend(&self.spec(), &store, &spans, &q, &mut out);
             for (&(s, start, n), span) in step.iter().zip(&spans) {
@@ -293,6 +310,32 @@ fn agrees_with_the_oracle_over_several_partitions() {
     check(Case { key_dim: 16, window: Some(515), sinks: true, spans: vec![(1020, 40), (1500, 1)], ..PLAIN });
 }
 
+/// Values that are not stored, over everything that can be ragged.
+#[test]
+fn agrees_with_the_oracle_for_latent_pages() {
+    let latent = Case { latent: true, kv_heads: 1, ..PLAIN };
+    for (key_dim, value_dim) in [(48, 32), (576, 512), (15, 7), (20, 20), (72, 40)] {
+        for heads in [1, 4, 16] {
+            check(Case {
+                heads,
+                key_dim,
+                value_dim,
+                spans: vec![(0, 37), (70, 1), (31, 2)],
+                ..latent.clone()
+            });
+        }
+    }
+    check(Case { heads: 128, key_dim: 48, value_dim: 32, spans: vec![(40, 3)], ..latent.clone() });
+    check(Case { window: Some(33), sinks: true, spans: ragged(), ..latent.clone() });
+    check(Case {
+        key_dim: 32,
+        value_dim: 32,
+        softcap: Some(9.0),
+        spans: vec![(1020, 5), (0, 600)],
+        ..latent
+    });
+}
+
 #[test]
 fn survives_a_huge_range_of_scores() {
     for size in [0.0, 30.0, 1000.0] {
@@ -316,6 +359,15 @@ fn does_not_depend_on_chunks_batches_threads_or_pages() {
             ..PLAIN
         },
         Case { heads: 2, kv_heads: 1, key_dim: 16, value_dim: 16, spans: vec![(0, 1050)], ..PLAIN },
+        Case {
+            heads: 16,
+            kv_heads: 1,
+            key_dim: 48,
+            value_dim: 32,
+            latent: true,
+            spans: vec![(0, 540), (0, 90)],
+            ..PLAIN
+        },
     ];
     for (one, many) in every_level(1).into_iter().zip(every_level(3)) {
         let level = (one.isa, one.bf16);
@@ -406,7 +458,7 @@ fn a_copied_page_reads_like_the_original() {
 
 #[test]
 fn half_precision_saturates_instead_of_overflowing() {
-    let shape = KvShape { kv_heads: 1, key_dim: 16, value_dim: 16, format: KvFormat::F16 };
+    let shape = KvShape::new(1, 16, 16, KvFormat::F16);
     for kernels in every_level(1) {
         let mut store = KvStore::new(shape, 2);
         let span = [Span { pages: &[0, 1], rows: 0..40, start: 0 }];

@@ -79,10 +79,14 @@ pub(crate) struct Scratch {
     pub(crate) wide: Vec<f32>,
     /// The values of up to two pages of which only some tokens may be read, the others zero.
     pub(crate) ragged: Vec<u32>,
+    /// The values of a partition's pages, where a store keeps only keys.
+    pub(crate) turned: Vec<u32>,
     /// This partition's result.
     pub(crate) part: Partial,
     /// The results of the partitions so far.
     pub(crate) total: Partial,
+    /// Keys that were gathered for one row.
+    pub(super) gathered: Option<KvStore>,
 }
 
 impl Scratch {
@@ -96,6 +100,9 @@ impl Scratch {
         grow(&mut self.weights, MAX_ROWS * ROW / 2);
         grow(&mut self.wide, PAGE * keys.max(values));
         grow(&mut self.ragged, 2 * values * PAGE);
+        if shape.shared() {
+            grow(&mut self.turned, PARTITION * values * shape.format.size() / 4);
+        }
         for partial in [&mut self.part, &mut self.total] {
             grow(&mut partial.max, MAX_ROWS);
             grow(&mut partial.sum, MAX_ROWS);

@@ -1,6 +1,6 @@
 //! Writing keys and values into pages.
 
-use super::{KvFormat, KvShape, KvStore, PAGE, Span};
+use super::{KvFormat, KvLayout, KvShape, KvStore, PAGE, Span};
 use crate::Kernels;
 use crate::isa::attention::narrow;
 use crate::isa::level::Level;
@@ -11,25 +11,25 @@ const SMALL: usize = 1 << 16;
 
 /// Consecutive tokens of one page.
 #[derive(Clone, Copy)]
-struct Run {
-    page: usize,
+pub(super) struct Run {
+    pub(super) page: usize,
     /// First token in the page.
-    token: usize,
+    pub(super) token: usize,
     /// First row in the batch.
-    row: usize,
-    tokens: usize,
+    pub(super) row: usize,
+    pub(super) tokens: usize,
 }
 
 impl Kernels {
     /// Writes the keys (`n x kv_heads * key_dim`) and values (`n x kv_heads * value_dim`) of a batch's rows to
-    /// their positions.
+    /// their positions. Where values are part of the keys, `v` is not read.
     ///
     /// # Panics
     /// If a span's page table does not cover its rows, a page number is beyond the store, or the slices are too
     /// short.
     pub fn kv_write(&self, store: &mut KvStore, spans: &[Span<'_>], k: &[f32], v: &[f32]) {
         let shape = store.shape();
-        let mut runs: Vec<Run> = spans.iter().flat_map(runs).collect();
+        let mut runs: Vec<Run> = spans.iter().flat_map(|span| runs(span, shape.per_page())).collect();
         let rows: usize = runs.iter().map(|run| run.tokens).sum();
         let bytes = shape.page_bytes();
         let level = self.level();
@@ -72,21 +72,21 @@ impl Kernels {
 }
 
 /// The pages that a span's rows fall into.
-fn runs(span: &Span<'_>) -> impl Iterator<Item = Run> {
+pub(super) fn runs(span: &Span<'_>, per_page: usize) -> impl Iterator<Item = Run> {
     let (start, end) = (span.start, span.start + span.rows.len());
-    (start / PAGE..end.div_ceil(PAGE)).filter(move |_| end > start).map(move |page| {
-        let first = start.max(page * PAGE);
+    (start / per_page..end.div_ceil(per_page)).filter(move |_| end > start).map(move |page| {
+        let first = start.max(page * per_page);
         Run {
             page: span.pages[page] as usize,
-            token: first % PAGE,
+            token: first % per_page,
             row: span.rows.start + first - start,
-            tokens: end.min((page + 1) * PAGE) - first,
+            tokens: end.min((page + 1) * per_page) - first,
         }
     })
 }
 
 /// Writes into pages of one shape.
-struct Page<'s> {
+pub(super) struct Page<'s> {
     shape: &'s KvShape,
     level: Level,
     /// Keys or values of one head, 16 bits each, `PAGE` rows of the padded dims.
@@ -94,44 +94,74 @@ struct Page<'s> {
 }
 
 impl<'s> Page<'s> {
-    fn new(shape: &'s KvShape, level: Level) -> Page<'s> {
-        Page { shape, level, narrow: vec![0; PAGE * shape.key_stride().max(shape.value_stride())] }
+    pub(super) fn new(shape: &'s KvShape, level: Level) -> Page<'s> {
+        let tokens = shape.per_page();
+        Page { shape, level, narrow: vec![0; tokens * shape.key_stride().max(shape.value_stride())] }
     }
 
-    fn write(&mut self, page: &mut [u8], run: Run, k: &[f32], v: &[f32]) {
+    pub(super) fn write(&mut self, page: &mut [u8], run: Run, k: &[f32], v: &[f32]) {
         let shape = *self.shape;
         for (head, bytes) in page.chunks_exact_mut(shape.head_bytes()).enumerate() {
             let (keys, values) = bytes.split_at_mut(shape.key_bytes());
             let row =
                 |x: &[f32], dim: usize, t: usize| ((run.row + t) * shape.kv_heads + head) * dim..x.len();
-            let key = |t: usize| &k[row(k, shape.key_dim, t)][..shape.key_dim];
-            let value = |t: usize| &v[row(v, shape.value_dim, t)][..shape.value_dim];
-            match shape.format {
-                KvFormat::F32 => {
-                    let (keys, values) = (bytemuck::cast_slice_mut(keys), bytemuck::cast_slice_mut(values));
-                    let stride = shape.value_stride();
-                    for t in 0..run.tokens {
-                        let token = run.token + t;
-                        scatter(key(t), shape.key_stride(), &mut keys[token..], PAGE);
-                        scatter(value(t), stride, &mut values[token * stride..], 1);
-                    }
-                }
-                KvFormat::F16 => {
-                    self.halves(run, shape.key_dim, shape.key_stride(), key);
-                    transpose(run, &self.narrow, shape.key_stride(), bytemuck::cast_slice_mut(keys));
-                    self.halves(run, shape.value_dim, shape.value_stride(), value);
-                    let at = run.token * shape.value_stride() * 2;
-                    let from = bytemuck::cast_slice(&self.narrow[..run.tokens * shape.value_stride()]);
-                    values[at..at + from.len()].copy_from_slice(from);
-                }
-                KvFormat::Bf16 => {
-                    self.halves(run, shape.key_dim, shape.key_stride(), key);
-                    let pairs: &[u32] = bytemuck::cast_slice(&self.narrow);
-                    transpose(run, pairs, shape.key_stride() / 2, bytemuck::cast_slice_mut(keys));
-                    self.halves(run, shape.value_dim, shape.value_stride(), value);
-                    interleave(run, &self.narrow, shape.value_stride(), bytemuck::cast_slice_mut(values));
+            self.keys(keys, run, |t| &k[row(k, shape.key_dim, t)][..shape.key_dim]);
+            if !shape.shared() {
+                self.values(values, run, |t| &v[row(v, shape.value_dim, t)][..shape.value_dim]);
+            }
+        }
+    }
+
+    fn keys<'x>(&mut self, keys: &mut [u8], run: Run, key: impl Fn(usize) -> &'x [f32]) {
+        let (dim, stride) = (self.shape.key_dim, self.shape.key_stride());
+        match self.shape.format {
+            _ if matches!(self.shape.layout, KvLayout::Rows(_)) => self.rows(keys, run, dim, stride, key),
+            KvFormat::F32 => {
+                let keys = bytemuck::cast_slice_mut(keys);
+                for t in 0..run.tokens {
+                    scatter(key(t), stride, &mut keys[run.token + t..], PAGE);
                 }
             }
+            KvFormat::F16 => {
+                self.halves(run, dim, stride, key);
+                transpose(run, &self.narrow, stride, bytemuck::cast_slice_mut(keys));
+            }
+            KvFormat::Bf16 => {
+                self.halves(run, dim, stride, key);
+                let pairs: &[u32] = bytemuck::cast_slice(&self.narrow);
+                transpose(run, pairs, stride / 2, bytemuck::cast_slice_mut(keys));
+            }
+        }
+    }
+
+    fn values<'x>(&mut self, values: &mut [u8], run: Run, value: impl Fn(usize) -> &'x [f32]) {
+        let (dim, stride) = (self.shape.value_dim, self.shape.value_stride());
+        if self.shape.format == KvFormat::Bf16 {
+            self.halves(run, dim, stride, value);
+            interleave(run, &self.narrow, stride, bytemuck::cast_slice_mut(values));
+        } else {
+            self.rows(values, run, dim, stride, value);
+        }
+    }
+
+    /// Writes rows one after the other.
+    fn rows<'x>(
+        &mut self,
+        to: &mut [u8],
+        run: Run,
+        dim: usize,
+        stride: usize,
+        row: impl Fn(usize) -> &'x [f32],
+    ) {
+        if self.shape.format == KvFormat::F32 {
+            let to = bytemuck::cast_slice_mut(to);
+            for t in 0..run.tokens {
+                scatter(row(t), stride, &mut to[(run.token + t) * stride..], 1);
+            }
+        } else {
+            self.halves(run, dim, stride, row);
+            let from = bytemuck::cast_slice(&self.narrow[..run.tokens * stride]);
+            to[run.token * stride * 2..][..from.len()].copy_from_slice(from);
         }
     }
 

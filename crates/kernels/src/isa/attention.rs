@@ -13,7 +13,7 @@ mod paths;
 
 use super::level::{Level, levels};
 use crate::Isa;
-use crate::attention::{KvFormat, MAX_ROWS, Scratch, Tile};
+use crate::attention::{KvFormat, KvShape, MAX_ROWS, Scratch, Tile};
 use crate::cpu::{Amx, Avx512};
 
 /// From this many rows on, widening a page once is cheaper than widening each load.
@@ -93,6 +93,8 @@ levels! {
     fn narrow(format: KvFormat, from: &[f32], to: &mut [u16]);
     /// `to = to * ours + from * theirs`.
     fn blend(to: &mut [f32], ours: f32, from: &[f32], theirs: f32);
+    /// `out[s] = sum_h weights[h] * max(0, q_h * k_s)` over the rows `h` of a tile that all see the same keys.
+    fn index(tile: &Tile<'_>, weights: &[f32], scratch: &mut Scratch, out: &mut [f32]);
 }
 
 /// Attention by bf16 dot products.
@@ -107,9 +109,9 @@ fn dots(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
 /// As [`Lanes`](super::lanes::Lanes): callers have the instruction set.
 mod generic {
     use super::paths::{Bf16, F16, F32, Path, Plain, query_words};
-    use super::{KvFormat, Scratch, Tile, WIDEN};
+    use super::{KvFormat, KvShape, Scratch, Tile, WIDEN};
     use crate::attention::{LOWEST, PAGE, PARTITION, QUERY_BLOCK, ROW};
-    use crate::isa::lanes::{Lanes, exp_down, load_part, sum, tanh};
+    use crate::isa::lanes::{Lanes, exp_down, load_part, store_part, sum, tanh};
     use std::ops::Range;
 
     #[inline(always)]
@@ -159,6 +161,96 @@ mod generic {
     #[inline(always)]
     pub(super) unsafe fn blend<L: Lanes>(to: &mut [f32], ours: f32, from: &[f32], theirs: f32) {
         to.iter_mut().zip(from).for_each(|(to, from)| *to = *to * ours + *from * theirs);
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn index<L: Lanes>(
+        tile: &Tile<'_>,
+        weights: &[f32],
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            match tile.store.shape().format {
+                KvFormat::F32 => index_by::<L, Plain<F32>>(tile, weights, scratch, out),
+                KvFormat::F16 => index_by::<L, Plain<F16>>(tile, weights, scratch, out),
+                KvFormat::Bf16 => index_by::<L, Plain<Bf16>>(tile, weights, scratch, out),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn index_by<L: Lanes, P: Path<L>>(
+        tile: &Tile<'_>,
+        weights: &[f32],
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) {
+        let seen = tile.seen(0);
+        assert_eq!((tile.rows, tile.heads, out.len()), (weights.len(), weights.len(), seen.len()));
+        // SAFETY: the caller has the instruction set; scores are rows of PARTITION columns.
+        unsafe {
+            pack_queries::<L, P>(tile.rows, tile.store.shape().key_stride(), scratch);
+            for (part, out) in out.chunks_mut(PARTITION).enumerate() {
+                let first = part * PARTITION / PAGE;
+                all_scores::<L, P>(tile, &(first..first + out.len().div_ceil(PAGE)), scratch);
+                for (i, out) in out.chunks_mut(L::N).enumerate() {
+                    let mut total = L::splat(0.0);
+                    for (row, weight) in weights.iter().enumerate() {
+                        let score = L::load(scratch.scores.as_ptr().add(row * ROW + i * L::N));
+                        total = score.max(L::splat(0.0)).fma(L::splat(*weight), total);
+                    }
+                    if out.len() == L::N {
+                        total.store(out.as_mut_ptr());
+                    } else {
+                        store_part(total, out.as_mut_ptr(), out.len());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The values of a page that holds keys only, in the layout of values.
+    #[inline(always)]
+    pub(super) fn turn(shape: &KvShape, keys: &[u8], to: &mut [u32]) {
+        let stride = shape.value_stride();
+        let dims = shape.key_stride().min(stride);
+        match shape.format {
+            KvFormat::F32 => turn_columns::<u32>(bytemuck::cast_slice(keys), dims, stride, to),
+            KvFormat::F16 => {
+                let to = bytemuck::cast_slice_mut(to);
+                turn_columns::<u16>(bytemuck::cast_slice(keys), dims, stride, to);
+            }
+            KvFormat::Bf16 => turn_pairs(bytemuck::cast_slice(keys), dims, stride, to),
+        }
+    }
+
+    /// Columns of `dims` numbers as rows of `stride`, two dims at a time.
+    #[inline(always)]
+    fn turn_columns<T: Copy>(keys: &[T], dims: usize, stride: usize, to: &mut [T]) {
+        assert!(keys.len() >= dims * PAGE && to.len() >= PAGE * stride && dims <= stride);
+        for (i, dims) in keys[..dims * PAGE].chunks_exact(2 * PAGE).enumerate() {
+            let (first, second) = dims.split_at(PAGE);
+            for (to, (first, second)) in to.chunks_exact_mut(stride).zip(first.iter().zip(second)) {
+                to[2 * i..2 * i + 2].copy_from_slice(&[*first, *second]);
+            }
+        }
+    }
+
+    /// Pairs of dims of tokens as pairs of tokens of dims.
+    #[inline(always)]
+    fn turn_pairs(keys: &[u32], dims: usize, stride: usize, to: &mut [u32]) {
+        assert!(keys.len() >= dims / 2 * PAGE && to.len() >= PAGE / 2 * stride && dims <= stride);
+        for (i, tokens) in keys[..dims / 2 * PAGE].chunks_exact(PAGE).enumerate() {
+            let mut turned = [[0_u32; 2]; PAGE / 2];
+            for (turned, pair) in turned.iter_mut().zip(tokens.chunks_exact(2)) {
+                *turned = [pair[0] & 0xffff | pair[1] << 16, pair[0] >> 16 | pair[1] & 0xffff_0000];
+            }
+            for (to, turned) in to.chunks_exact_mut(stride).zip(turned) {
+                to[2 * i..2 * i + 2].copy_from_slice(&turned);
+            }
+        }
     }
 
     #[inline(always)]
@@ -352,10 +444,11 @@ mod generic {
         seen: &Range<usize>,
         scratch: &mut Scratch,
     ) {
-        let stride = tile.store.shape().value_stride();
+        let shape = tile.store.shape();
+        let stride = shape.value_stride();
         let wide = tile.rows >= WIDEN && P::WIDENS;
         for page in pages.clone() {
-            let (_, values) = tile.store.head(tile.pages[page], tile.kv_head);
+            let (keys, mut values) = tile.store.head(tile.pages[page], tile.kv_head);
             let next = if page + 1 < pages.end {
                 tile.store.head(tile.pages[page + 1], tile.kv_head).1
             } else {
@@ -363,7 +456,10 @@ mod generic {
             };
             let column = page * PAGE % PARTITION;
             let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
-            let mut values = values;
+            if shape.shared() {
+                turn(&shape, keys, &mut scratch.turned);
+                values = bytemuck::cast_slice(&scratch.turned[..]);
+            }
             if here.len() < PAGE {
                 tile.store.copy_values(
                     values,

@@ -8,6 +8,7 @@ mod activation;
 mod attention;
 mod elementwise;
 mod matmul;
+mod sparse;
 
 pub use activation::{ActivationBlock, dot_quantized, matmul_quantized, quantize_activations};
 pub use attention::{AttentionParams, attention};
@@ -16,6 +17,7 @@ pub use elementwise::{
     swiglu_oai,
 };
 pub use matmul::{Parts, decode_matrix, matmul, parts};
+pub use sparse::{attention_listed, index_scores, top_k};
 
 #[cfg(test)]
 mod tests;

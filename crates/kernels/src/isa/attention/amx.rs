@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)]
 
-use super::generic::{intersect, mask};
+use super::generic::{intersect, mask, turn};
 use crate::attention::{MAX_ROWS, PAGE, PARTITION, QUERY_BLOCK, ROW, Scratch, Tile};
 use crate::cpu::Amx;
 use crate::isa::lanes::{Bf16x32, F32x16, Lanes, exp_down, sum};
@@ -78,6 +78,9 @@ fn run(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
     let origin = part * PARTITION;
     let borders = origin..origin + PARTITION;
     pack_queries(tile.rows, scratch);
+    if tile.store.shape().shared() {
+        turn_pages(tile, &intersect(&tile.seen_by_any(0..tile.rows), &borders), scratch);
+    }
     for row in (0..tile.rows).step_by(PAIR) {
         let rows = row..(row + PAIR).min(tile.rows);
         let seen = intersect(&tile.seen_by_any(rows.clone()), &borders);
@@ -94,6 +97,17 @@ fn run(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
             scratch.part.max[row] = unsafe { mask::<F32x16>(scores, &columns, &seen, origin, tile.softcap) };
         }
         values(tile, &rows, &pages, &seen, scratch);
+    }
+}
+
+/// Makes values of the keys of the pages that hold the positions `seen` of one partition.
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+fn turn_pages(tile: &Tile<'_>, seen: &Range<usize>, scratch: &mut Scratch) {
+    let shape = tile.store.shape();
+    let words = shape.value_stride() * PAGE / 2;
+    for page in seen.start / PAGE..seen.end.div_ceil(PAGE) {
+        let (keys, _) = tile.store.head(tile.pages[page], tile.kv_head);
+        turn(&shape, keys, &mut scratch.turned[page % (PARTITION / PAGE) * words..][..words]);
     }
 }
 
@@ -149,6 +163,11 @@ fn scores(tile: &Tile<'_>, rows: &Range<usize>, pages: &Range<usize>, scratch: &
             *block = keys.as_ptr();
         }
         let queries = scratch.packed[rows.start * stride / 2..].as_ptr();
+        let next = (page + 1).min(pages.end - 1);
+        let ahead = match tile.store.shape().shared() {
+            true => tile.store.head(tile.pages[next], tile.kv_head).0,
+            false => values,
+        };
         let product = Product {
             left: queries.cast(),
             rest: queries.wrapping_add(MAX_ROWS * stride / 2).cast(),
@@ -158,7 +177,7 @@ fn scores(tile: &Tile<'_>, rows: &Range<usize>, pages: &Range<usize>, scratch: &
             to: scratch.scores[page * PAGE % PARTITION..].as_mut_ptr(),
             to_stride: ROW * 4,
             add: false,
-            ahead: values.as_ptr(),
+            ahead: ahead.as_ptr(),
         };
         // SAFETY: a key tile is QUERY_BLOCK pairs of dims of sixteen of PAGE tokens; queries and scores have
         // MAX_ROWS rows, whole tiles.
@@ -196,7 +215,12 @@ fn values(
         let mut sources = [std::ptr::null(); BLOCK];
         let mut ragged = scratch.ragged.chunks_exact_mut(stride * PAGE / 2);
         for (source, page) in sources.iter_mut().zip(block.clone()) {
-            let (_, values) = tile.store.head(tile.pages[page], tile.kv_head);
+            let (_, mut values) = tile.store.head(tile.pages[page], tile.kv_head);
+            if tile.store.shape().shared() {
+                let words = stride * PAGE / 2;
+                let turned = &scratch.turned[page % (PARTITION / PAGE) * words..][..words];
+                values = bytemuck::cast_slice(turned);
+            }
             let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
             *source = values.as_ptr();
             if here.len() < PAGE {
