@@ -21,6 +21,8 @@ levels! {
     fn sigmoid_mul(x: &mut [f32], gate: &[f32]);
     /// `x += y`.
     fn add(x: &mut [f32], y: &[f32]);
+    /// `x += s * y`.
+    fn add_scaled(x: &mut [f32], y: &[f32], s: f32);
     /// `x *= s`.
     fn scale(x: &mut [f32], s: f32);
     /// `x = cap * tanh(x / cap)`.
@@ -188,6 +190,17 @@ mod generic {
         let to = x.as_mut_ptr();
         // SAFETY: both have as many numbers.
         unsafe { map::<L>(x.len(), to, y.as_ptr(), to, |x, y| x.add(y)) };
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn add_scaled<L: Lanes>(x: &mut [f32], y: &[f32], s: f32) {
+        assert_eq!(x.len(), y.len());
+        let to = x.as_mut_ptr();
+        // SAFETY: both have as many numbers.
+        unsafe {
+            let s = L::splat(s);
+            map::<L>(x.len(), to, y.as_ptr(), to, |x, y| y.fma(s, x));
+        }
     }
 
     #[inline(always)]

@@ -107,6 +107,16 @@ impl Kernels {
         self.split_rows(x, 1, 1, &|at, x| ops::add(level, x, &y[at..at + x.len()]));
     }
 
+    /// `x += s * y`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_scaled(&self, x: &mut [f32], y: &[f32], s: f32) {
+        assert_eq!(x.len(), y.len(), "terms of a sum");
+        let level = self.level();
+        self.split_rows(x, 1, 1, &|at, x| ops::add_scaled(level, x, &y[at..at + x.len()], s));
+    }
+
     /// `x *= s`.
     pub fn scale(&self, x: &mut [f32], s: f32) {
         let level = self.level();

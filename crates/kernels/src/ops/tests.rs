@@ -104,6 +104,14 @@ fn products_sums_and_caps() {
         );
     }
     check_map("add", 1.0, (1e-7, 0.0), |x, y| x + y, |k, x, y| k.add(x, y));
+    // The sum may cancel: what counts is the error against its terms.
+    check_map(
+        "add_scaled",
+        1.0,
+        (1e-7, 2e-7),
+        |x, y| x + 0.3_f32 as f64 * y,
+        |k, x, y| k.add_scaled(x, y, 0.3),
+    );
     check_map("scale", 1.0, (1e-7, 0.0), |x, _| x * 0.3_f32 as f64, |k, x, _| k.scale(x, 0.3));
 }
 
