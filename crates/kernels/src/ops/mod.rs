@@ -42,6 +42,25 @@ impl Kernels {
         self.split_rows(x, dim, 1, &|_, x| ops::rms_norm_inplace(level, x, dim, weight, eps));
     }
 
+    /// `x = weight * (x - mean(x)) / sqrt(variance(x) + eps) + bias` for every row of `dim` numbers, in place (Ba et
+    /// al., "Layer Normalization", 2016).
+    ///
+    /// # Panics
+    /// If `dim` does not divide the length of `x`, or weight and bias are not `dim` numbers each.
+    pub fn layer_norm_inplace(&self, x: &mut [f32], dim: usize, weight: &[f32], bias: &[f32], eps: f32) {
+        assert_eq!((weight.len(), bias.len()), (dim, dim), "weight and bias of a norm");
+        self.split_rows(x, dim, 8, &|_, x| {
+            for row in x.chunks_exact_mut(dim) {
+                let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / dim as f64;
+                let squares: f64 = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum();
+                let factor = 1.0 / (squares / dim as f64 + f64::from(eps)).sqrt();
+                for ((x, weight), bias) in row.iter_mut().zip(weight).zip(bias) {
+                    *x = ((f64::from(*x) - mean) * factor) as f32 * weight + bias;
+                }
+            }
+        });
+    }
+
     /// `gate = silu(gate) * up`, `silu(x) = x / (1 + e^-x)`.
     ///
     /// # Panics

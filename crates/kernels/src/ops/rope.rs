@@ -31,6 +31,12 @@ impl RopeAngles {
         self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 
+    /// The angles that rotate back.
+    pub fn conjugate(&self) -> RopeAngles {
+        let sin = self.sin.iter().map(|sin| -sin).collect();
+        RopeAngles { half: self.half, cos: self.cos.clone(), sin }
+    }
+
     /// How many dims of a head they rotate.
     pub fn rotated(&self) -> usize {
         2 * self.half

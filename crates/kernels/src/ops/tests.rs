@@ -281,3 +281,39 @@ fn exponentials_are_right_to_the_last_bits() {
         x
     });
 }
+
+#[test]
+fn layer_norm_subtracts_the_mean() {
+    for (rows, dim) in [(1, 7), (3, 32), (300, 128)] {
+        // A mean far from zero beside a small spread.
+        let x: Vec<f32> = numbers(rows * dim, 5, 0.1).iter().map(|x| x + 30.0).collect();
+        let (weight, bias) = (numbers(dim, 6, 2.0), numbers(dim, 7, 1.0));
+        let expected = crate::reference::layer_norm(&x, dim, &weight, &bias, 1e-6);
+        let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+        check(&format!("layer_norm of {rows} x {dim}"), &expected, (1e-6, 1e-6), |kernels| {
+            let mut x = x.clone();
+            kernels.layer_norm_inplace(&mut x, dim, &weight, &bias, 1e-6);
+            x
+        });
+    }
+}
+
+#[test]
+fn conjugate_angles_rotate_back() {
+    let (heads, dim) = (3, 24);
+    let x = numbers(5 * heads * dim, 8, 1.0);
+    for pairing in [Pairing::Half, Pairing::Pairs] {
+        check(
+            "rope and back",
+            &x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>(),
+            (1e-6, 1e-6),
+            |kernels| {
+                let (mut x, mut angles) = (x.clone(), RopeAngles::new());
+                kernels.rope_angles(&[1.0, 0.3, 0.01], &[0, 1, 7, 1000, 99_999], 1.0, &mut angles);
+                kernels.rope(&mut x, heads, dim, &angles, pairing, 18);
+                kernels.rope(&mut x, heads, dim, &angles.conjugate(), pairing, 18);
+                x
+            },
+        );
+    }
+}

@@ -16,6 +16,23 @@ pub fn rms_norm(x: &[f32], dim: usize, weight: Option<&[f32]>, eps: f32) -> Vec<
     out
 }
 
+/// `out_i = weight_i * (x_i - mean(x)) / sqrt(variance(x) + eps) + bias_i` for each row of `dim` values (Ba et al., "Layer
+/// Normalization", 2016).
+pub fn layer_norm(x: &[f32], dim: usize, weight: &[f32], bias: &[f32], eps: f32) -> Vec<f32> {
+    assert!(x.len().is_multiple_of(dim) && weight.len() == dim && bias.len() == dim, "rows of {dim}");
+    let mut out = Vec::with_capacity(x.len());
+    for row in x.chunks_exact(dim) {
+        let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / dim as f64;
+        let variance =
+            row.iter().map(|&x| (f64::from(x) - mean) * (f64::from(x) - mean)).sum::<f64>() / dim as f64;
+        let factor = 1.0 / (variance + f64::from(eps)).sqrt();
+        for (i, &x) in row.iter().enumerate() {
+            out.push(((f64::from(x) - mean) * factor * f64::from(weight[i]) + f64::from(bias[i])) as f32);
+        }
+    }
+    out
+}
+
 /// Rotary embedding (Su et al., "RoFormer", 2021), half-split: dim `i` is paired with `i + d_rot / 2`, where `d_rot` is twice
 /// the number of `frequencies`.
 ///

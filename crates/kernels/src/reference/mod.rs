@@ -13,8 +13,8 @@ mod sparse;
 pub use activation::{ActivationBlock, dot_quantized, matmul_quantized, quantize_activations};
 pub use attention::{AttentionParams, attention};
 pub use elementwise::{
-    gelu_tanh_mul, rms_norm, rope_half, rope_pairs, sigmoid_mul, silu_mul, softcap, softmax, swiglu_clamped,
-    swiglu_oai,
+    gelu_tanh_mul, layer_norm, rms_norm, rope_half, rope_pairs, sigmoid_mul, silu_mul, softcap, softmax,
+    swiglu_clamped, swiglu_oai,
 };
 pub use matmul::{Parts, decode_matrix, matmul, parts};
 pub use sparse::{attention_listed, index_scores, top_k};
