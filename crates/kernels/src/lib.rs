@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod cpu;
+pub mod delta;
 pub mod format;
 mod isa;
 mod layout;

@@ -6,12 +6,14 @@
 
 mod activation;
 mod attention;
+mod delta;
 mod elementwise;
 mod matmul;
 mod sparse;
 
 pub use activation::{ActivationBlock, dot_quantized, matmul_quantized, quantize_activations};
 pub use attention::{AttentionParams, attention};
+pub use delta::{causal_conv_silu, delta_gates, delta_rule, l2_norm};
 pub use elementwise::{
     gelu_tanh_mul, layer_norm, rms_norm, rope_half, rope_pairs, sigmoid_mul, silu_mul, softcap, softmax,
     swiglu_clamped, swiglu_oai,
