@@ -1,6 +1,6 @@
-//! Times the gated delta rule: `cargo run --release --example delta [key heads] [value heads] [tokens]`.
+//! Times the gated delta rule: `cargo run --release --example delta [key heads] [value heads] [tokens] [at a time]`.
 //!
-//! Prints microseconds per token of one layer with heads of 128, for a prompt at once and for single tokens.
+//! Prints microseconds per token of one layer with heads of 128, for a prompt at once and for single tokens, or for as many at a time as asked for (a divisor).
 
 use sampan_kernels::delta::{DeltaShape, DeltaSpan, KeyHeads};
 use sampan_kernels::{Kernels, Options};
@@ -18,7 +18,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let gates = vec![0.9; n * value_heads];
     let (len, mut out) = (shape.state_len(), vec![0.0; n * shape.outputs()]);
     let mut states = vec![0.0; LAYERS * len];
-    for (name, step) in [("at once", n), ("one by one", 1)] {
+    let steps = match std::env::args().nth(4) {
+        Some(step) => vec![step.parse()?],
+        None => vec![n, 1],
+    };
+    for step in steps {
         let mut best = f64::MAX;
         for _ in 0..7 {
             let start = Instant::now();
@@ -32,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             best = best.min(start.elapsed().as_secs_f64());
         }
         println!(
-            "{name:<10} {n} tokens, {key_heads}/{value_heads} heads: {:.2} us/token",
+            "{n} tokens, {step} at a time, {key_heads}/{value_heads} heads: {:.2} us/token",
             best / n as f64 * 1e6
         );
     }

@@ -1,7 +1,7 @@
 //! Causal depthwise convolution over the rows of a sequence.
 
 use crate::Kernels;
-use crate::isa::delta;
+use crate::isa::conv::conv_silu;
 use std::ops::Range;
 
 /// Longest kernel.
@@ -57,7 +57,7 @@ impl Kernels {
                             None => &state[from..][..channels],
                         };
                     }
-                    delta::conv_silu(level, &seen[..kernel], taps, out);
+                    conv_silu(level, &seen[..kernel], taps, out);
                 }
             });
             remember(x, span.state);

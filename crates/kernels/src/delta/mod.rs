@@ -8,12 +8,12 @@
 //! S <- e^g S;   u = S^T k;   S <- S + k ⊗ β(v - u);   o = S^T q
 //! ```
 //!
-//! The columns of `S` never meet, so a panel of [`PANEL`] columns stays in the nearest cache while a block of tokens
-//! passes over it, once each: `S^T k` and `S^T q` of the next token are taken while `k ⊗ d` of this one is added, and the
-//! decays are kept as one factor beside the panel, so a token costs three multiplications per number of `S`. The
-//! chunked form by triangular solves has these three as well, and its work inside the chunk on top; and its roundings
-//! depend on where chunks begin. Here they are the same for one token at a time, for a whole prompt, and for any cut
-//! in between.
+//! Tokens are taken in chunks of [`CHUNK`], as in the chunked forms of the delta rule: `S` is read for all tokens of a
+//! chunk at once and written once, and what tokens of a chunk do to each other is worked out beside it. But chunks begin
+//! where a multiple of [`CHUNK`] tokens has passed since the start of the sequence, and a state holds the tokens of an
+//! unfinished chunk apart from `S`: so a token's arithmetic is the same to the last bit for one token at a time, for a
+//! whole prompt, and for any cut in between. Per number of `S` a token costs a little more than the three
+//! multiplications that any chunked form needs, on a panel of [`PANEL`] columns that stays in the nearest cache.
 
 mod conv;
 mod rule;
@@ -23,14 +23,21 @@ mod tests;
 pub use conv::{ConvSpan, conv_state_len};
 pub use rule::DeltaSpan;
 
-/// Columns of the state that are kept together.
+/// Columns of `S` that lie together.
 pub(crate) const PANEL: usize = 32;
 
-/// Numbers before a panel's columns: its decay, and room to keep the columns aligned.
+/// Tokens between two writes of the state.
+pub(crate) const CHUNK: usize = 4;
+
+/// Most tokens of an unfinished chunk.
+pub(crate) const WAITING: usize = CHUNK - 1;
+
+/// Numbers at the start of a head's state: how many tokens wait, the product of their decays, and room that keeps the
+/// rest aligned.
 pub(crate) const HEADER: usize = 16;
 
 /// Numbers of a few tokens' keys, queries and values that are gathered before they pass over a head.
-pub(crate) const BLOCK: usize = 12_288;
+pub(crate) const BLOCK: usize = 16_384;
 
 /// Which key head a value head reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +80,11 @@ impl DeltaShape {
         self.value_heads * self.head_len()
     }
 
-    /// Numbers of one head's state: panels of columns, the last filled up with columns that stay zero.
+    /// Numbers of one head's state: the header, keys and steps of the tokens that wait, and `S` in panels of columns,
+    /// the last filled up with columns that stay zero.
     pub(crate) fn head_len(&self) -> usize {
-        self.value_dim.div_ceil(PANEL) * (HEADER + self.key_dim * PANEL)
+        let columns = self.value_dim.next_multiple_of(PANEL);
+        HEADER + WAITING * (self.key_dim + columns) + self.key_dim * columns
     }
 
     pub(crate) fn key_head(&self, value_head: usize) -> usize {

@@ -1,9 +1,9 @@
-//! The gated delta rule head by head, and the convolution before it.
+//! The gated delta rule head by head.
 
 #![allow(unsafe_code)]
 
 use super::level::{Level, levels};
-use crate::delta::{DeltaShape, DeltaSpan, HEADER, PANEL};
+use crate::delta::{DeltaShape, DeltaSpan};
 use crate::pool::{Pool, SendPtr};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -122,68 +122,61 @@ unsafe fn cut<'a>(
 }
 
 levels! {
-    /// `out = silu(Σ_j taps[j] * rows[j])`; `taps` are as many rows as `rows`, one after the other.
-    fn conv_silu(rows: &[&[f32]], taps: &[f32], out: &mut [f32]);
     /// All tokens over one head.
     fn head(head: &Head<'_>);
 }
 
 /// # Safety
 /// As [`Lanes`](super::lanes::Lanes): callers have the instruction set.
+#[allow(
+    clippy::needless_range_loop,
+    reason = "sums stay in registers only when they are reached by plain indices"
+)]
 mod generic {
-    use super::{HEADER, Head, PANEL};
-    use crate::delta::BLOCK;
-    use crate::isa::lanes::{Lanes, exp, load_part, map, store_part, sum};
+    use super::Head;
+    use crate::delta::{BLOCK, CHUNK, HEADER, PANEL, WAITING};
+    use crate::isa::lanes::{Lanes, load_part, map, sum};
     use std::mem::MaybeUninit;
 
-    /// Below it, the factor beside a panel goes into the panel.
-    const LOW: f32 = 1.0 / (1u64 << 32) as f32;
+    /// Tokens from which on a head is worth a copy that starts at a cache line: vectors across two are slow.
+    const COPY: usize = 8;
+
+    /// How many tokens ahead vectors are asked for while tokens are gathered.
+    const AHEAD: usize = 6;
+
+    /// Parts of the rows that are summed on their own.
+    const PARTS: usize = 4;
 
     /// Most tokens that are gathered at a time.
     const TOKENS: usize = 32;
 
-    /// Tokens from which on a panel is worth a copy that starts at a cache line.
-    const COPY: usize = 8;
-
-    /// Widest key whose panel is copied.
-    const COPY_DIM: usize = 256;
+    /// Those, and the ones that waited before them.
+    const ROWS: usize = TOKENS + WAITING;
 
     #[repr(align(64))]
-    struct Aligned<const N: usize>([f32; N]);
+    struct Aligned([f32; BLOCK]);
 
     /// Some tokens of a head, close together: `n` rows of a unit key, a unit query and the values, which the outputs
-    /// replace.
+    /// replace. Rows are numbered from the start of a chunk; the first `waiting` have only keys.
     struct Block {
         rows: *mut f32,
         width: usize,
+        waiting: usize,
         n: usize,
-        /// First token.
-        first: usize,
-        /// Products of each query with its key.
-        dots: [f32; TOKENS],
+        gates: [Gates; ROWS],
     }
 
-    #[inline(always)]
-    pub(super) unsafe fn conv_silu<L: Lanes>(rows: &[&[f32]], taps: &[f32], out: &mut [f32]) {
-        let n = out.len();
-        assert!(taps.len() == rows.len() * n && rows.iter().all(|row| row.len() == n));
-        let (taps, out) = (taps.as_ptr(), out.as_mut_ptr());
-        // SAFETY: all rows have n numbers, and indices stay below n.
-        unsafe {
-            let (zero, one) = (L::splat(0.0), L::splat(1.0));
-            for i in (0..n).step_by(L::N) {
-                let left = (n - i).min(L::N);
-                let load = |from: *const f32| {
-                    if left == L::N { L::load(from.add(i)) } else { load_part(from.add(i), left, 0.0) }
-                };
-                let mut y = zero;
-                for (j, row) in rows.iter().enumerate() {
-                    y = load(row.as_ptr()).fma(load(taps.add(j * n)), y);
-                }
-                let y = y.div(one.add(exp(zero.sub(y))));
-                if left == L::N { y.store(out.add(i)) } else { store_part(y, out.add(i), left) }
-            }
-        }
+    /// What a token brings besides its vectors.
+    #[derive(Clone, Copy)]
+    struct Gates {
+        decay: f32,
+        beta: f32,
+        /// The product of the decays from the chunk's first token to this one.
+        decayed: f32,
+        /// Products of the chunk's keys up to this token's with its key.
+        keys: [f32; CHUNK],
+        /// Products of the chunk's keys up to this token's with its query.
+        queries: [f32; CHUNK],
     }
 
     /// # Safety
@@ -222,234 +215,361 @@ mod generic {
     pub(super) unsafe fn head<L: Lanes>(h: &Head<'_>) {
         let columns = h.value_dim.next_multiple_of(PANEL);
         let width = 2 * h.key_dim + columns;
-        assert!(width <= BLOCK, "a token of {width} numbers");
-        let per = (BLOCK / width).min(TOKENS);
-        let mut buffer = MaybeUninit::<Aligned<BLOCK>>::uninit();
-        // SAFETY: at most `per` rows of `width` fit the buffer, and are written before they are read; the state has a
-        // panel for every PANEL columns.
+        assert!(BLOCK / width > WAITING, "a token of {width} numbers");
+        let mut buffer = MaybeUninit::<Aligned>::uninit();
+        let mut copy = MaybeUninit::<Aligned>::uninit();
+        let none = Gates { decay: 0.0, beta: 0.0, decayed: 1.0, keys: [0.0; CHUNK], queries: [0.0; CHUNK] };
+        let numbers = h.key_dim * columns;
+        let copied = h.tokens >= COPY && numbers <= BLOCK;
+        // SAFETY: the offsets are those of a head's state; the copy is of one that fits.
         unsafe {
             let rows = (&raw mut (*buffer.as_mut_ptr()).0).cast::<f32>();
-            for first in (0..h.tokens).step_by(per) {
-                let mut block =
-                    Block { rows, width, n: per.min(h.tokens - first), first, dots: [0.0; TOKENS] };
-                gather::<L>(h, &mut block);
-                for (panel, column) in (0..columns).step_by(PANEL).enumerate() {
-                    let state = h.state.add(panel * (HEADER + h.key_dim * PANEL));
-                    // Two sets of sums where one would leave the multipliers waiting.
-                    if L::N == 16 {
-                        over_panel::<L, 2, 2>(h, &block, column, state);
-                    } else {
-                        over_panel::<L, 4, 1>(h, &block, column, state);
-                    }
-                }
-                for t in 0..block.n {
-                    let from = rows.add(t * width + 2 * h.key_dim);
-                    std::ptr::copy_nonoverlapping(from, h.out.add((first + t) * h.outputs), h.value_dim);
-                }
+            let mut block = Block { rows, width, waiting: 0, n: 0, gates: [none; ROWS] };
+            let keys = h.state.add(HEADER);
+            let steps = keys.add(WAITING * h.key_dim);
+            let s = steps.add(WAITING * columns);
+            if !copied {
+                return blocks::<L>(h, &mut block, keys, steps, s);
             }
-        }
-    }
-
-    /// Brings a block's tokens together.
-    ///
-    /// # Safety
-    /// As the module; the block has room, and its tokens are the head's.
-    #[inline(always)]
-    unsafe fn gather<L: Lanes>(h: &Head<'_>, block: &mut Block) {
-        let scale = 1.0 / (h.key_dim as f32).sqrt();
-        // SAFETY: t stays below the tokens; the head vouches for its pointers, the caller for the block's.
-        unsafe {
-            for t in 0..block.n {
-                let from = (block.first + t) * h.channels;
-                let k = block.rows.add(t * block.width);
-                let (q, v) = (k.add(h.key_dim), k.add(2 * h.key_dim));
-                unit::<L>(h.k.add(from), h.key_dim, 1.0, k);
-                unit::<L>(h.q.add(from), h.key_dim, scale, q);
-                block.dots[t] = dot::<L>(k, q, h.key_dim);
-                std::ptr::copy_nonoverlapping(h.v.add(from), v, h.value_dim);
-                std::ptr::write_bytes(v.add(h.value_dim), 0, block.width - 2 * h.key_dim - h.value_dim);
-            }
-        }
-    }
-
-    /// A block's tokens over the panel whose first column is `column`; `V` vectors make up its width.
-    ///
-    /// # Safety
-    /// As the module; the block is gathered, and `state` is the panel.
-    #[inline(always)]
-    unsafe fn over_panel<L: Lanes, const V: usize, const R: usize>(
-        h: &Head<'_>,
-        block: &Block,
-        column: usize,
-        state: *mut f32,
-    ) {
-        let numbers = h.key_dim * PANEL;
-        // SAFETY: the caller's promise; the copy is of a panel that fits.
-        unsafe {
-            let columns = state.add(HEADER);
-            if block.n < COPY || h.key_dim > COPY_DIM {
-                return pass::<L, V, R>(h, block, column, state, columns);
-            }
-            let mut copy = MaybeUninit::<Aligned<{ PANEL * COPY_DIM }>>::uninit();
             let aligned = (&raw mut (*copy.as_mut_ptr()).0).cast::<f32>();
-            std::ptr::copy_nonoverlapping(columns, aligned, numbers);
-            pass::<L, V, R>(h, block, column, state, aligned);
-            std::ptr::copy_nonoverlapping(aligned, columns, numbers);
+            std::ptr::copy_nonoverlapping(s, aligned, numbers);
+            blocks::<L>(h, &mut block, keys, steps, aligned);
+            std::ptr::copy_nonoverlapping(aligned, s, numbers);
         }
     }
 
-    /// Every token of a block over the panel whose columns are at `s`.
-    ///
-    /// The columns hold S divided by `factor`, the product of the decays since it was last 1; it goes into the columns
-    /// before it could make them overflow. The number in the state is 0 before the first token.
+    /// All tokens, block by block. `keys` and `steps` are those that wait in the state, `s` are the panels of `S`.
     ///
     /// # Safety
-    /// As [`over_panel`]; `s` is the panel's columns or a copy.
+    /// As the module; the block's rows are as many as fit [`BLOCK`], and the pointers are to the head's state or, for
+    /// `s`, a copy.
     #[inline(always)]
-    unsafe fn pass<L: Lanes, const V: usize, const R: usize>(
+    unsafe fn blocks<L: Lanes>(
         h: &Head<'_>,
-        block: &Block,
-        column: usize,
-        state: *mut f32,
+        block: &mut Block,
+        keys: *mut f32,
+        steps: *mut f32,
         s: *mut f32,
     ) {
-        let d = h.key_dim;
-        // SAFETY: t stays below the block's tokens.
+        let columns = block.width - 2 * h.key_dim;
+        let per = (BLOCK / block.width - WAITING).min(TOKENS);
+        // SAFETY: at most `per + WAITING` rows fit the buffer, and are written before they are read.
         unsafe {
-            let mut factor = if *state == 0.0 { 1.0 } else { *state };
-            let row = |t: usize| -> *mut f32 { block.rows.add(t * block.width) };
-            let zeros = [L::splat(0.0); V];
-            let (mut u, mut o) = sweep::<L, V, R, false, false, true>(s, d, row(0), zeros, 1.0, row(0));
-            for t in 0..block.n {
-                let gate = (block.first + t) * h.value_heads;
-                let decayed = factor * *h.decay.add(gate);
-                let keep = decayed >= LOW;
-                let beta = *h.beta.add(gate);
-                let step = step::<L, V>(row(t).add(2 * d + column), decayed, beta, block.dots[t], u, o);
-                // What is added to the columns is divided like them.
-                let share = L::splat(if keep { 1.0 / decayed } else { 1.0 });
-                let step = step.map(|d| d.mul(share));
-                factor = if keep { decayed } else { 1.0 };
-                let k = row(t);
-                (u, o) = match (t + 1 < block.n, keep) {
-                    (true, true) => sweep::<L, V, R, true, false, true>(s, d, k, step, 1.0, row(t + 1)),
-                    (true, false) => sweep::<L, V, R, true, true, true>(s, d, k, step, decayed, row(t + 1)),
-                    (false, true) => sweep::<L, V, R, true, false, false>(s, d, k, step, 1.0, k),
-                    (false, false) => sweep::<L, V, R, true, true, false>(s, d, k, step, decayed, k),
-                };
+            for first in (0..h.tokens).step_by(per) {
+                let new = per.min(h.tokens - first);
+                gather::<L>(h, first, new, keys, block);
+                for column in (0..columns).step_by(PANEL) {
+                    let (steps, s) = (steps.add(column), s.add(column * h.key_dim));
+                    if L::N == 16 {
+                        pass::<L, 2>(h.key_dim, block, column, steps, s);
+                    } else {
+                        for part in (0..PANEL).step_by(L::N) {
+                            pass::<L, 1>(h.key_dim, block, column + part, steps.add(part), s.add(part));
+                        }
+                    }
+                }
+                for t in 0..new {
+                    let from = block.rows.add((block.waiting + t) * block.width + 2 * h.key_dim);
+                    std::ptr::copy_nonoverlapping(from, h.out.add((first + t) * h.outputs), h.value_dim);
+                }
+                let left = block.n % CHUNK;
+                for i in 0..left {
+                    let from = block.rows.add((block.n - left + i) * block.width);
+                    std::ptr::copy_nonoverlapping(from, keys.add(i * h.key_dim), h.key_dim);
+                }
+                *h.state = left as f32;
+                *h.state.add(1) = block.gates[block.n - 1].decayed;
             }
-            *state = factor;
         }
     }
 
-    /// Replaces a token's values by its outputs and returns `β(v - u)`, given `u` and `o` of the state before it.
+    /// Brings `new` tokens from `first` on together, behind those that wait in the state.
     ///
     /// # Safety
-    /// As the module; `v` has the panel's columns.
+    /// As the module; the block has room, the tokens are the head's, and `keys` are the state's waiting keys.
     #[inline(always)]
-    unsafe fn step<L: Lanes, const V: usize>(
-        v: *mut f32,
-        decayed: f32,
-        beta: f32,
-        dot: f32,
+    unsafe fn gather<L: Lanes>(h: &Head<'_>, first: usize, new: usize, keys: *const f32, block: &mut Block) {
+        let (d, scale) = (h.key_dim, 1.0 / (h.key_dim as f32).sqrt());
+        // SAFETY: rows stay below the block's, tokens below the head's; the head vouches for its pointers.
+        unsafe {
+            block.waiting = (*h.state as usize).min(WAITING);
+            block.n = block.waiting + new;
+            let mut decayed = if block.waiting == 0 { 1.0 } else { *h.state.add(1) };
+            for i in 0..block.waiting {
+                std::ptr::copy_nonoverlapping(keys.add(i * d), block.rows.add(i * block.width), d);
+            }
+            for row in block.waiting..block.n {
+                let t = first + row - block.waiting;
+                ahead::<L>(h, t + AHEAD);
+                let from = t * h.channels;
+                let k = block.rows.add(row * block.width);
+                let (q, v) = (k.add(d), k.add(2 * d));
+                unit::<L>(h.k.add(from), d, 1.0, k);
+                unit::<L>(h.q.add(from), d, scale, q);
+                std::ptr::copy_nonoverlapping(h.v.add(from), v, h.value_dim);
+                std::ptr::write_bytes(v.add(h.value_dim), 0, block.width - 2 * d - h.value_dim);
+                let gates = &mut block.gates[row];
+                gates.decay = *h.decay.add(t * h.value_heads);
+                gates.beta = *h.beta.add(t * h.value_heads);
+                decayed = if row % CHUNK == 0 { gates.decay } else { decayed * gates.decay };
+                gates.decayed = decayed;
+                for i in 0..=row % CHUNK {
+                    let before = block.rows.add((row - row % CHUNK + i) * block.width);
+                    gates.keys[i] = dot::<L>(before, k, d);
+                    gates.queries[i] = dot::<L>(before, q, d);
+                }
+            }
+        }
+    }
+
+    /// Asks for a token's key, query, values and outputs: rows lie too far apart for the hardware to guess.
+    ///
+    /// # Safety
+    /// As the module.
+    #[inline(always)]
+    unsafe fn ahead<L: Lanes>(h: &Head<'_>, t: usize) {
+        let (from, out) = (t * h.channels, t * h.outputs);
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe {
+            for i in (0..h.key_dim).step_by(16) {
+                L::prefetch(h.k.wrapping_add(from + i).cast());
+                L::prefetch(h.q.wrapping_add(from + i).cast());
+            }
+            for i in (0..h.value_dim).step_by(16) {
+                L::prefetch(h.v.wrapping_add(from + i).cast());
+                L::prefetch(h.out.wrapping_add(out + i).cast());
+            }
+        }
+    }
+
+    /// A block's tokens over `V` vectors of columns of a panel: those at `s`, whose waiting steps are at `steps`.
+    ///
+    /// Within a chunk, the state is `decayed * S + Σ_i k_i ⊗ e_i` with `S` as it was before the chunk and `e_i` the step
+    /// of token `i` decayed since; `S` itself is only written when the chunk is complete.
+    ///
+    /// # Safety
+    /// As the module; the block is gathered, `column` is one of its values', and the pointers are to the state.
+    #[inline(always)]
+    unsafe fn pass<L: Lanes, const V: usize>(
+        key_dim: usize,
+        block: &Block,
+        column: usize,
+        steps: *mut f32,
+        s: *mut f32,
+    ) {
+        let columns = block.width - 2 * key_dim;
+        // SAFETY: rows stay below the block's; vectors are within the panel's columns.
+        unsafe {
+            let mut e = [[L::splat(0.0); V]; CHUNK];
+            for (i, e) in e.iter_mut().enumerate().take(block.waiting) {
+                *e = load::<L, V>(steps.add(i * columns));
+            }
+            let mut next = block.waiting;
+            while next < block.n {
+                let first = next - next % CHUNK;
+                let end = block.n.min(first + CHUNK);
+                let k = block.rows.add(first * block.width);
+                let row = block.rows.add(next * block.width);
+                let mut read = [[[L::splat(0.0); V]; 2]; CHUNK];
+                match end - next {
+                    4 => sweep::<L, V, 4>(s, key_dim, row, block.width, &mut read),
+                    3 => sweep::<L, V, 3>(s, key_dim, row, block.width, &mut read),
+                    2 => sweep::<L, V, 2>(s, key_dim, row, block.width, &mut read),
+                    _ => sweep::<L, V, 1>(s, key_dim, row, block.width, &mut read),
+                }
+                for (t, [u, o]) in (next..end).zip(read) {
+                    let v = block.rows.add(t * block.width + 2 * key_dim + column);
+                    token::<L, V>(&block.gates[t], t - first, u, o, &mut e, v);
+                }
+                if end == first + CHUNK {
+                    write::<L, V>(s, key_dim, k, block.width, block.gates[end - 1].decayed, &e);
+                }
+                next = end;
+            }
+            for (i, e) in e.iter().enumerate().take(block.n % CHUNK) {
+                store::<L, V>(*e, steps.add(i * columns));
+            }
+        }
+    }
+
+    /// Token `j` of a chunk, given `u = S^T k` and `o = S^T q` of the state before the chunk: replaces its values by
+    /// its outputs, decays the steps before it and adds its own.
+    ///
+    /// # Safety
+    /// As the module; `v` points to `V` vectors.
+    #[inline(always)]
+    unsafe fn token<L: Lanes, const V: usize>(
+        gates: &Gates,
+        j: usize,
         u: [L; V],
         o: [L; V],
-    ) -> [L; V] {
-        let mut step = u;
-        // SAFETY: V vectors make up PANEL columns.
+        e: &mut [[L; V]; CHUNK],
+        v: *mut f32,
+    ) {
+        // SAFETY: the caller's promise.
         unsafe {
-            let (minus, decayed) = (L::splat(-decayed), L::splat(decayed));
-            for j in 0..V {
-                let v = v.add(j * L::N);
-                step[j] = u[j].fma(minus, L::load(v)).mul(L::splat(beta));
-                // S^T q after the step is what S^T q was, decayed, plus (k q) times the step.
-                step[j].fma(L::splat(dot), o[j].mul(decayed)).store(v);
+            let (decay, decayed) = (L::splat(gates.decay), L::splat(gates.decayed));
+            let (mut u, mut o) = (u.map(|u| u.mul(decayed)), o.map(|o| o.mul(decayed)));
+            for i in 0..j {
+                let (key, query) = (L::splat(gates.keys[i]), L::splat(gates.queries[i]));
+                for c in 0..V {
+                    e[i][c] = e[i][c].mul(decay);
+                    u[c] = e[i][c].fma(key, u[c]);
+                    o[c] = e[i][c].fma(query, o[c]);
+                }
             }
+            let values = load::<L, V>(v);
+            let (beta, query) = (L::splat(gates.beta), L::splat(gates.queries[j]));
+            for c in 0..V {
+                e[j][c] = values[c].sub(u[c]).mul(beta);
+                o[c] = e[j][c].fma(query, o[c]);
+            }
+            store::<L, V>(o, v);
         }
-        step
     }
 
-    /// Once over the columns: with `WRITE`, `S = scale S + k ⊗ step` (without `SCALE`, `scale` is 1); with `READ`,
-    /// returns `S^T k` and `S^T q` of the token at `next`: its key, then its query.
-    ///
-    /// The sums run over the even rows and the odd rows (`R` = 2) or over all (1) in order, whatever else is done.
+    /// `S^T k` and `S^T q` for `M` tokens: sums over four parts of the rows of `S`, each in order, and over the rest,
+    /// added up in order. A token is `width` numbers that begin with its key and its query.
     ///
     /// # Safety
-    /// As the module; `s` is `key_dim` rows of `V` vectors, the others `key_dim` numbers.
+    /// As the module; `s` is `key_dim` rows of a panel.
     #[inline(always)]
-    unsafe fn sweep<
-        L: Lanes,
-        const V: usize,
-        const R: usize,
-        const WRITE: bool,
-        const SCALE: bool,
-        const READ: bool,
-    >(
+    unsafe fn sweep<L: Lanes, const V: usize, const M: usize>(
+        s: *const f32,
+        key_dim: usize,
+        tokens: *const f32,
+        width: usize,
+        read: &mut [[[L; V]; 2]; CHUNK],
+    ) {
+        let part = key_dim / PARTS;
+        // SAFETY: rows stay below key_dim, tokens below M.
+        unsafe {
+            let zeros = [[[L::splat(0.0); V]; 2]; M];
+            let mut total = zeros;
+            if M == 1 {
+                // All parts together: one sum at a time would wait for itself.
+                let mut sums = [zeros; PARTS];
+                for i in 0..part {
+                    for p in 0..PARTS {
+                        row::<L, V, M>(s, p * part + i, key_dim, tokens, width, &mut sums[p]);
+                    }
+                }
+                for p in 0..PARTS {
+                    add::<L, V, M>(&mut total, &sums[p]);
+                }
+            } else {
+                for p in 0..PARTS {
+                    let mut sums = zeros;
+                    for i in p * part..(p + 1) * part {
+                        row::<L, V, M>(s, i, key_dim, tokens, width, &mut sums);
+                    }
+                    add::<L, V, M>(&mut total, &sums);
+                }
+            }
+            let mut rest = zeros;
+            for i in PARTS * part..key_dim {
+                row::<L, V, M>(s, i, key_dim, tokens, width, &mut rest);
+            }
+            add::<L, V, M>(&mut total, &rest);
+            read[..M].copy_from_slice(&total);
+        }
+    }
+
+    /// Adds row `i` of `S` times `k[i]` and `q[i]`.
+    ///
+    /// # Safety
+    /// As [`sweep`].
+    #[inline(always)]
+    unsafe fn row<L: Lanes, const V: usize, const M: usize>(
+        s: *const f32,
+        i: usize,
+        key_dim: usize,
+        tokens: *const f32,
+        width: usize,
+        sums: &mut [[[L; V]; 2]; M],
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x = load::<L, V>(s.add(i * PANEL));
+            for t in 0..M {
+                let k = tokens.add(t * width + i);
+                let (k, q) = (L::splat(*k), L::splat(*k.add(key_dim)));
+                for c in 0..V {
+                    sums[t][0][c] = x[c].fma(k, sums[t][0][c]);
+                    sums[t][1][c] = x[c].fma(q, sums[t][1][c]);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As the module.
+    #[inline(always)]
+    unsafe fn add<L: Lanes, const V: usize, const M: usize>(
+        total: &mut [[[L; V]; 2]; M],
+        sums: &[[[L; V]; 2]; M],
+    ) {
+        for t in 0..M {
+            for side in 0..2 {
+                for c in 0..V {
+                    // SAFETY: no memory is touched.
+                    total[t][side][c] = unsafe { total[t][side][c].add(sums[t][side][c]) };
+                }
+            }
+        }
+    }
+
+    /// `S = decayed * S + Σ_i k_i ⊗ e_i` over a whole chunk, in its order. A key every `width` numbers.
+    ///
+    /// # Safety
+    /// As the module; `s` is `key_dim` rows of a panel.
+    #[inline(always)]
+    unsafe fn write<L: Lanes, const V: usize>(
         s: *mut f32,
         key_dim: usize,
         k: *const f32,
-        step: [L; V],
-        scale: f32,
-        next: *const f32,
-    ) -> ([L; V], [L; V]) {
+        width: usize,
+        decayed: f32,
+        e: &[[L; V]; CHUNK],
+    ) {
         // SAFETY: rows stay below key_dim.
         unsafe {
-            let zero = L::splat(0.0);
-            let scale = L::splat(scale);
-            let after = next.add(key_dim);
-            let (mut u, mut o) = ([[zero; V]; R], [[zero; V]; R]);
-            let whole = key_dim - key_dim % R;
-            for i in (0..whole).step_by(R) {
-                for set in 0..R {
-                    let (i, u, o) = (i + set, &mut u[set], &mut o[set]);
-                    let keys = [*k.add(i), *next.add(i), *after.add(i)];
-                    row::<L, V, WRITE, SCALE, READ>(s.add(i * PANEL), keys, step, scale, u, o);
+            let decayed = L::splat(decayed);
+            for i in 0..key_dim {
+                let at = s.add(i * PANEL);
+                let mut x = load::<L, V>(at).map(|x| x.mul(decayed));
+                for (t, e) in e.iter().enumerate() {
+                    let k = L::splat(*k.add(t * width + i));
+                    for c in 0..V {
+                        x[c] = e[c].fma(k, x[c]);
+                    }
                 }
+                store::<L, V>(x, at);
             }
-            for i in whole..key_dim {
-                let keys = [*k.add(i), *next.add(i), *after.add(i)];
-                row::<L, V, WRITE, SCALE, READ>(s.add(i * PANEL), keys, step, scale, &mut u[0], &mut o[0]);
-            }
-            for set in 1..R {
-                for j in 0..V {
-                    u[0][j] = u[0][j].add(u[set][j]);
-                    o[0][j] = o[0][j].add(o[set][j]);
-                }
-            }
-            (u[0], o[0])
         }
     }
 
-    /// One row of [`sweep`]: `keys` are the row's numbers of `k`, `next` and `after`.
-    ///
     /// # Safety
-    /// As the module; `s` is `V` vectors.
+    /// As the module, and for `V` vectors.
     #[inline(always)]
-    unsafe fn row<L: Lanes, const V: usize, const WRITE: bool, const SCALE: bool, const READ: bool>(
-        s: *mut f32,
-        [k, next, after]: [f32; 3],
-        step: [L; V],
-        scale: L,
-        u: &mut [L; V],
-        o: &mut [L; V],
-    ) {
-        for j in 0..V {
-            // SAFETY: the caller's promise.
-            unsafe {
-                let at = s.add(j * L::N);
-                let mut x = L::load(at);
-                if WRITE {
-                    if SCALE {
-                        x = x.mul(scale);
-                    }
-                    x = L::splat(k).fma(step[j], x);
-                    x.store(at);
-                }
-                if READ {
-                    u[j] = x.fma(L::splat(next), u[j]);
-                    o[j] = x.fma(L::splat(after), o[j]);
-                }
+    unsafe fn load<L: Lanes, const V: usize>(from: *const f32) -> [L; V] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut x = [L::splat(0.0); V];
+            for (c, x) in x.iter_mut().enumerate() {
+                *x = L::load(from.add(c * L::N));
             }
+            x
+        }
+    }
+
+    /// # Safety
+    /// As the module, and for `V` vectors.
+    #[inline(always)]
+    unsafe fn store<L: Lanes, const V: usize>(x: [L; V], to: *mut f32) {
+        for (c, x) in x.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { x.store(to.add(c * L::N)) };
         }
     }
 }

@@ -8,6 +8,7 @@
 pub(crate) mod amx;
 pub(crate) mod attention;
 pub(crate) mod buffer;
+pub(crate) mod conv;
 pub(crate) mod delta;
 mod lanes;
 pub(crate) mod level;
