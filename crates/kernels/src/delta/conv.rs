@@ -25,20 +25,15 @@ impl Kernels {
     /// `out[t][c] = silu(Σ_j taps[j][c] * x[t - (K - 1) + j][c])` within each span, whose state then becomes its last
     /// `K - 1` rows of `x`.
     ///
-    /// `x` and `out` are `n x channels`, `taps` is `K x channels` with the last tap on the row itself.
+    /// `x` and `out` are `n x channels`; there are `K` taps, each one number per channel, the last on the row itself.
     ///
     /// # Panics
-    /// If `taps` are not whole rows, or more than 16; if a state does not fit them, or a span's rows are beyond `x`.
-    pub fn causal_conv_silu(
-        &self,
-        taps: &[f32],
-        channels: usize,
-        spans: &mut [ConvSpan<'_>],
-        x: &[f32],
-        out: &mut [f32],
-    ) {
-        let kernel = taps.len() / channels;
-        assert!(taps.len() == kernel * channels && (1..=MAX_TAPS).contains(&kernel), "{kernel} taps");
+    /// If there are no taps or more than 16, or their lengths differ; if a state does not fit them, or a span's rows are
+    /// beyond `x`.
+    pub fn causal_conv_silu(&self, taps: &[&[f32]], spans: &mut [ConvSpan<'_>], x: &[f32], out: &mut [f32]) {
+        let kernel = taps.len();
+        assert!((1..=MAX_TAPS).contains(&kernel), "{kernel} taps");
+        let channels = taps[0].len();
         assert_eq!(x.len(), out.len(), "input and output of a convolution");
         let level = self.level();
         for span in spans {

@@ -5,8 +5,8 @@
 use super::level::levels;
 
 levels! {
-    /// `out = silu(Σ_j taps[j] * rows[j])`; `taps` are as many rows as `rows`, one after the other.
-    fn conv_silu(rows: &[&[f32]], taps: &[f32], out: &mut [f32]);
+    /// `out = silu(Σ_j taps[j] * rows[j])`.
+    fn conv_silu(rows: &[&[f32]], taps: &[&[f32]], out: &mut [f32]);
 }
 
 /// # Safety
@@ -15,10 +15,10 @@ mod generic {
     use crate::isa::lanes::{Lanes, exp, load_part, store_part};
 
     #[inline(always)]
-    pub(super) unsafe fn conv_silu<L: Lanes>(rows: &[&[f32]], taps: &[f32], out: &mut [f32]) {
+    pub(super) unsafe fn conv_silu<L: Lanes>(rows: &[&[f32]], taps: &[&[f32]], out: &mut [f32]) {
         let n = out.len();
-        assert!(taps.len() == rows.len() * n && rows.iter().all(|row| row.len() == n));
-        let (taps, out) = (taps.as_ptr(), out.as_mut_ptr());
+        assert!(taps.len() == rows.len() && rows.iter().chain(taps).all(|row| row.len() == n));
+        let out = out.as_mut_ptr();
         // SAFETY: all rows have n numbers, and indices stay below n.
         unsafe {
             let (zero, one) = (L::splat(0.0), L::splat(1.0));
@@ -28,8 +28,8 @@ mod generic {
                     if left == L::N { L::load(from.add(i)) } else { load_part(from.add(i), left, 0.0) }
                 };
                 let mut y = zero;
-                for (j, row) in rows.iter().enumerate() {
-                    y = load(row.as_ptr()).fma(load(taps.add(j * n)), y);
+                for (row, tap) in rows.iter().zip(taps) {
+                    y = load(row.as_ptr()).fma(load(tap.as_ptr()), y);
                 }
                 let y = y.div(one.add(exp(zero.sub(y))));
                 if left == L::N { y.store(out.add(i)) } else { store_part(y, out.add(i), left) }
