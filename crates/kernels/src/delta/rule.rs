@@ -56,12 +56,12 @@ impl Kernels {
         delta::rule(self.pool(), self.level(), shape, spans, &delta::Tokens { qkv, decay, beta }, out);
     }
 
-    /// `z = weight * x / rms(x) * silu(z)` per head of `dim` numbers; `x` is used up.
+    /// `z = weight * x / rms(x) * silu(z)` per head of `dim` numbers, no weight meaning ones; `x` is used up.
     ///
     /// # Panics
     /// If `x` and `z` differ in length, `dim` does not divide it, or `weight` is not `dim` numbers.
-    pub fn gated_rms_norm(&self, x: &mut [f32], z: &mut [f32], dim: usize, weight: &[f32], eps: f32) {
-        self.rms_norm_inplace(x, dim, Some(weight), eps);
+    pub fn gated_rms_norm(&self, x: &mut [f32], z: &mut [f32], dim: usize, weight: Option<&[f32]>, eps: f32) {
+        self.rms_norm_inplace(x, dim, weight, eps);
         self.silu_mul(z, x);
     }
 }
