@@ -226,29 +226,44 @@ mod generic {
         }
     }
 
-    /// Columns of `dims` numbers as rows of `stride`, two dims at a time.
+    /// Dims that are turned together: a cache line of each row that is written.
+    const TURN: usize = 16;
+
+    /// Columns of `dims` numbers as rows of `stride`.
     #[inline(always)]
-    fn turn_columns<T: Copy>(keys: &[T], dims: usize, stride: usize, to: &mut [T]) {
+    fn turn_columns<T: Copy + Default>(keys: &[T], dims: usize, stride: usize, to: &mut [T]) {
         assert!(keys.len() >= dims * PAGE && to.len() >= PAGE * stride && dims <= stride);
-        for (i, dims) in keys[..dims * PAGE].chunks_exact(2 * PAGE).enumerate() {
-            let (first, second) = dims.split_at(PAGE);
-            for (to, (first, second)) in to.chunks_exact_mut(stride).zip(first.iter().zip(second)) {
-                to[2 * i..2 * i + 2].copy_from_slice(&[*first, *second]);
+        let mut blocks = keys[..dims * PAGE].chunks_exact(TURN * PAGE);
+        for (i, block) in blocks.by_ref().enumerate() {
+            for (token, to) in to.chunks_exact_mut(stride).take(PAGE).enumerate() {
+                let mut row = [T::default(); TURN];
+                for (to, dim) in row.iter_mut().zip(block.chunks_exact(PAGE)) {
+                    *to = dim[token];
+                }
+                to[i * TURN..(i + 1) * TURN].copy_from_slice(&row);
+            }
+        }
+        let whole = dims - dims % TURN;
+        for (dim, tokens) in blocks.remainder().chunks_exact(PAGE).enumerate() {
+            for (to, token) in to.chunks_exact_mut(stride).zip(tokens) {
+                to[whole + dim] = *token;
             }
         }
     }
 
-    /// Pairs of dims of tokens as pairs of tokens of dims.
+    /// Pairs of dims of tokens as pairs of tokens of dims; dims come in whole blocks.
     #[inline(always)]
     fn turn_pairs(keys: &[u32], dims: usize, stride: usize, to: &mut [u32]) {
         assert!(keys.len() >= dims / 2 * PAGE && to.len() >= PAGE / 2 * stride && dims <= stride);
-        for (i, tokens) in keys[..dims / 2 * PAGE].chunks_exact(PAGE).enumerate() {
-            let mut turned = [[0_u32; 2]; PAGE / 2];
-            for (turned, pair) in turned.iter_mut().zip(tokens.chunks_exact(2)) {
-                *turned = [pair[0] & 0xffff | pair[1] << 16, pair[0] >> 16 | pair[1] & 0xffff_0000];
-            }
-            for (to, turned) in to.chunks_exact_mut(stride).zip(turned) {
-                to[2 * i..2 * i + 2].copy_from_slice(&turned);
+        for (i, block) in keys[..dims / 2 * PAGE].chunks_exact(TURN / 2 * PAGE).enumerate() {
+            for (pair, to) in to.chunks_exact_mut(stride).take(PAGE / 2).enumerate() {
+                let mut row = [0; TURN];
+                for (to, dim) in row.chunks_exact_mut(2).zip(block.chunks_exact(PAGE)) {
+                    let (first, second) = (dim[2 * pair], dim[2 * pair + 1]);
+                    to[0] = first & 0xffff | second << 16;
+                    to[1] = first >> 16 | second & 0xffff_0000;
+                }
+                to[i * TURN..(i + 1) * TURN].copy_from_slice(&row);
             }
         }
     }
