@@ -80,6 +80,12 @@ impl DeltaShape {
         self.value_heads * self.head_len()
     }
 
+    /// Whether a head is narrow enough for the kernels: two keys and the values, filled up to a multiple of 32, of up to
+    /// 4,096 numbers.
+    pub fn fits(&self) -> bool {
+        BLOCK / (2 * self.key_dim + self.value_dim.next_multiple_of(PANEL)) > WAITING
+    }
+
     /// Numbers of one head's state: the header, keys and steps of the tokens that wait, and `S` in panels of columns,
     /// the last filled up with columns that stay zero.
     pub(crate) fn head_len(&self) -> usize {
@@ -97,6 +103,6 @@ impl DeltaShape {
     fn check(&self) {
         let whole = self.key_heads > 0 && self.value_heads.is_multiple_of(self.key_heads);
         assert!(whole, "{} value heads over {} key heads", self.value_heads, self.key_heads);
-        assert!(self.key_dim > 0 && self.value_dim > 0, "heads of no width");
+        assert!(self.key_dim > 0 && self.value_dim > 0 && self.fits(), "heads of {self:?}");
     }
 }
