@@ -159,6 +159,7 @@ impl Engine {
                     tokens: &seq.tokens[seq.computed..][..work.tokens],
                     start: seq.computed,
                     pages: &seq.pages,
+                    slot: 0,
                     logits: if wants_token(seq, work) { Logits::Last } else { Logits::None },
                 }
             })

@@ -1,7 +1,7 @@
 //! What the engine needs of a model: one call per step.
 
 use sampan_kernels::attention::KvFormat;
-use sampan_model::{Cache, Chunk, Model, Scratch};
+use sampan_model::{Cache, CacheSizes, Chunk, Model, Scratch};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(crate) struct Loaded {
 
 impl Loaded {
     pub(crate) fn new(model: Arc<Model>, format: KvFormat, pages: usize) -> Loaded {
-        let cache = Cache::new(model.plan(), format, pages);
+        let cache = Cache::new(model.plan(), CacheSizes { format, pages, slots: 1 });
         Loaded { model, cache, scratch: Scratch::default() }
     }
 }

@@ -3,7 +3,7 @@
 
 use sampan_engine::{Engine, EngineOptions, Event, FinishReason, KvFormat, PAGE, Request, Sampling};
 use sampan_kernels::{Format, Kernels, Options};
-use sampan_model::{Cache, Chunk, Logits, Model, Plan, Scratch};
+use sampan_model::{Cache, CacheSizes, Chunk, Logits, Model, Plan, PlanOptions, Scratch};
 use sampan_weights::gguf::Writer;
 use sampan_weights::{Checkpoint, Dtype, Value};
 use std::collections::HashMap;
@@ -81,7 +81,8 @@ fn write_model(path: &Path, format: Format) {
 
 fn load(path: &Path, options: Options) -> Arc<Model> {
     let checkpoint = Checkpoint::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let plan = Plan::from_checkpoint(&checkpoint).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let plan = Plan::from_checkpoint(&checkpoint, PlanOptions::default())
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let kernels = Arc::new(Kernels::new(options).expect("the best level is there"));
     Arc::new(Model::load(&checkpoint, plan, kernels, &mut |_, _| {}).expect("the model is sound"))
 }
@@ -90,8 +91,8 @@ fn load(path: &Path, options: Options) -> Arc<Model> {
 fn plain(model: &Model, kv: KvFormat, prompt: &[u32], answer: &[(u32, f32)]) -> Vec<(u32, f32)> {
     let tokens: Vec<u32> = prompt.iter().copied().chain(answer.iter().map(|a| a.0)).collect();
     let pages: Vec<u32> = (0..tokens.len().div_ceil(PAGE) as u32).collect();
-    let mut cache = Cache::new(model.plan(), kv, pages.len());
-    let chunk = Chunk { tokens: &tokens, start: 0, pages: &pages, logits: Logits::All };
+    let mut cache = Cache::new(model.plan(), CacheSizes { format: kv, pages: pages.len(), slots: 1 });
+    let chunk = Chunk { tokens: &tokens, start: 0, pages: &pages, slot: 0, logits: Logits::All };
     let mut logits = Vec::new();
     model.forward(&[chunk], &mut cache, &mut Scratch::default(), &mut logits);
     let choose = |row: &[f32]| {

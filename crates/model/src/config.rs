@@ -23,7 +23,56 @@ const GGUF_KEYS: &[(&str, &str)] = &[
     ("rope_scaling.rope_type", "rope.scaling.type"),
     ("rope_scaling.factor", "rope.scaling.factor"),
     ("rope_scaling.original_max_position_embeddings", "rope.scaling.original_context_length"),
+    ("rope_scaling.beta_fast", "rope.scaling.yarn_beta_fast"),
+    ("rope_scaling.beta_slow", "rope.scaling.yarn_beta_slow"),
+    ("rope_scaling.yarn_log_multiplier", "rope.scaling.yarn_log_multiplier"),
     ("sliding_window", "attention.sliding_window"),
+    ("sliding_window_pattern", "attention.sliding_window_pattern"),
+    ("attn_logit_softcapping", "attn_logit_softcapping"),
+    ("final_logit_softcapping", "final_logit_softcapping"),
+    ("num_nextn_predict_layers", "nextn_predict_layers"),
+    ("num_experts", "expert_count"),
+    ("num_experts_per_tok", "expert_used_count"),
+    ("moe_intermediate_size", "expert_feed_forward_length"),
+    ("shared_expert_intermediate_size", "expert_shared_feed_forward_length"),
+    ("n_routed_experts", "expert_count"),
+    ("n_shared_experts", "expert_shared_count"),
+    ("expert_gating_func", "expert_gating_func"),
+    ("expert_weights_scale", "expert_weights_scale"),
+    ("expert_weights_norm", "expert_weights_norm"),
+    ("routed_scaling_factor", "expert_weights_scale"),
+    ("norm_topk_prob", "expert_weights_norm"),
+    ("n_group", "expert_group_count"),
+    ("topk_group", "expert_group_used_count"),
+    ("first_k_dense_replace", "leading_dense_block_count"),
+    ("q_lora_rank", "attention.q_lora_rank"),
+    ("kv_lora_rank", "attention.kv_lora_rank"),
+    ("qk_head_dim", "attention.key_length_mla"),
+    ("v_head_dim", "attention.value_length_mla"),
+    ("index_n_heads", "attention.indexer.head_count"),
+    ("index_head_dim", "attention.indexer.key_length"),
+    ("index_topk", "attention.indexer.top_k"),
+    ("o_groups", "attention.output_group_count"),
+    ("o_lora_rank", "attention.output_lora_rank"),
+    ("compress_ratios", "attention.compress_ratios"),
+    ("compress_rope_theta", "attention.compress_rope_freq_base"),
+    ("hc_mult", "hyper_connection.count"),
+    ("hc_sinkhorn_iters", "hyper_connection.sinkhorn_iterations"),
+    ("hc_eps", "hyper_connection.epsilon"),
+    ("num_hash_layers", "hash_layer_count"),
+    ("swiglu_limit", "swiglu_clamp_exp"),
+    ("full_attention_interval", "full_attention_interval"),
+    ("recurrent_layers", "attention.recurrent_layers"),
+    ("linear_conv_kernel_dim", "ssm.conv_kernel"),
+    ("linear_key_head_dim", "ssm.state_size"),
+    ("linear_num_key_heads", "ssm.group_count"),
+    ("linear_num_value_heads", "ssm.time_step_rank"),
+    ("linear_inner_size", "ssm.inner_size"),
+    ("global_head_dim", "attention.key_length"),
+    ("local_head_dim", "attention.key_length_swa"),
+    ("local_rope_theta", "rope.freq_base_swa"),
+    ("num_kv_shared_layers", "attention.shared_kv_layers"),
+    ("hidden_size_per_layer_input", "embedding_length_per_layer_input"),
 ];
 
 /// Where a checkpoint's facts and tensor names come from.
@@ -74,6 +123,14 @@ impl Config {
         Ok(config)
     }
 
+    /// Gives a value to every key of `defaults` (a JSON object) that the configuration leaves out.
+    pub fn or_defaults(mut self, defaults: &Value) -> Config {
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            self.values.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        self
+    }
+
     /// The family's name as the checkpoint spells it.
     pub fn family(&self) -> &str {
         &self.family
@@ -104,6 +161,49 @@ impl Config {
             Some(0) => Err(self.bad(key, "a whole number above 0")),
             Some(n) => Ok(n),
             None => Err(self.missing(key)),
+        }
+    }
+
+    /// A whole number that may differ from layer to layer: one for all, or a list with one for each.
+    pub fn usize_at(&self, key: &str, layer: usize) -> Result<Option<usize>, PlanError> {
+        let Some(Value::Array(list)) = self.get(key) else { return self.usize(key) };
+        let number = list.get(layer).and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        match number.filter(|&n| n < 1 << 31) {
+            Some(n) => Ok(Some(n)),
+            None => Err(self.bad(key, "a list with a whole number for each layer")),
+        }
+    }
+
+    /// [`Config::usize_at`] for a number that must be there and must not be 0.
+    pub fn size_at(&self, key: &str, layer: usize) -> Result<usize, PlanError> {
+        match self.usize_at(key, layer)? {
+            Some(0) => Err(self.bad(key, "whole numbers above 0")),
+            Some(n) => Ok(n),
+            None => Err(self.missing(key)),
+        }
+    }
+
+    /// Layers of the text model; GGUF counts those that predict further tokens too.
+    pub fn layers(&self) -> Result<usize, PlanError> {
+        let (layers, more) = (self.size("num_hidden_layers")?, self.usize("num_nextn_predict_layers")?);
+        match (self.dialect, more) {
+            (Dialect::Gguf, Some(more)) if more >= layers => {
+                Err(self.bad("num_nextn_predict_layers", "less than the number of layers"))
+            }
+            (Dialect::Gguf, Some(more)) => Ok(layers - more),
+            _ => Ok(layers),
+        }
+    }
+
+    /// The kind of every layer by name (`layer_types`), if the configuration lists them.
+    pub fn layer_types(&self, layers: usize) -> Result<Option<Vec<&str>>, PlanError> {
+        let key = "layer_types";
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let names: Option<Vec<&str>> =
+            value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
+        match names {
+            Some(names) if names.len() == layers => Ok(Some(names)),
+            _ => Err(self.bad(key, &format!("a list of {layers} names, one for each layer"))),
         }
     }
 

@@ -16,10 +16,10 @@ mod names;
 pub mod plan;
 pub mod rope;
 
-pub use cache::Cache;
+pub use cache::{Cache, CacheSizes};
 pub use error::{LoadError, PlanError};
 pub use executor::{Chunk, Logits, Scratch};
 pub use load::Model;
 pub use memory::Memory;
-pub use plan::Plan;
+pub use plan::{Plan, PlanOptions};
 pub use sampan_kernels::attention::{KvFormat, PAGE};

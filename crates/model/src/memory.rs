@@ -1,8 +1,7 @@
 //! Bytes, counted from the plan: one figure behind `show`, admission and the bandwidth share of `--stats`.
 
-use crate::cache;
 use crate::executor::Scratch;
-use crate::plan::{Plan, Role, TensorSpec};
+use crate::plan::{Linear, Moe, Plan, Role, TensorSpec};
 use sampan_kernels::Kernels;
 use sampan_kernels::attention::{KvFormat, PAGE};
 
@@ -11,7 +10,7 @@ use sampan_kernels::attention::{KvFormat, PAGE};
 pub struct Memory {
     /// Packed weights.
     pub weights: usize,
-    /// Keys and values for the whole context.
+    /// Keys, values and states of one sequence that fills the context.
     pub kv: usize,
     /// Activations of one batch.
     pub scratch: usize,
@@ -25,40 +24,32 @@ impl Memory {
 }
 
 impl Plan {
-    /// Bytes of one KV page over all layers.
-    pub fn kv_bytes_per_page(&self, format: KvFormat) -> usize {
-        self.attentions().map(|attention| cache::shape(attention, format).page_bytes()).sum()
-    }
-
     /// What the model needs for one sequence of `context` tokens, computed in batches of `batch` tokens.
     pub fn memory(&self, kernels: &Kernels, kv: KvFormat, context: usize, batch: usize) -> Memory {
+        let pages = context.div_ceil(PAGE);
         Memory {
             weights: self.kept().map(|tensor| held_bytes(kernels, tensor)).sum(),
-            kv: context.div_ceil(PAGE) * self.kv_bytes_per_page(kv),
+            kv: pages * self.kv_bytes_per_page(kv) + self.slot_bytes(kv, pages),
             scratch: Scratch::bytes(self, batch.min(context)),
         }
     }
 
     /// Bytes read from memory to generate one token when `context` tokens are in the cache: every weight but the
-    /// embedding's other rows, and the keys and values.
+    /// embeddings' other rows and the experts that are not chosen, and the keys and values.
     pub fn decode_bytes(&self, kernels: &Kernels, kv: KvFormat, context: usize) -> u64 {
-        let tied = self.head.weight == self.embedding;
-        let weights: usize = self
-            .tensors
-            .iter()
-            .enumerate()
-            .filter(|(id, tensor)| tensor.role != Role::Constant && (tied || *id != self.embedding))
-            .map(|(_, tensor)| held_bytes(kernels, tensor))
-            .sum();
-        let kv: usize = self
-            .attentions()
-            .map(|attention| {
-                let seen = attention.window.map_or(context, |window| window.min(context));
-                let page = cache::shape(attention, kv).page_bytes();
-                seen * page / PAGE
+        let tied = self.head.is_some_and(|head| head.weight == self.embedding);
+        let table = self.per_layer.map(|inputs| inputs.table);
+        let looked_up = |id: usize| (!tied && id == self.embedding) || Some(id) == table;
+        let bytes = |id: usize| held_bytes(kernels, &self.tensors[id]) as u64;
+        let all: u64 = (0..self.tensors.len()).filter(|&id| !looked_up(id)).map(bytes).sum();
+        let idle = |moe: &Moe| {
+            moe.idle(|expert| {
+                let linears = [expert.gate, expert.up, expert.down];
+                linears.iter().flat_map(Linear::tensors).map(bytes).sum()
             })
-            .sum();
-        (weights + kv) as u64
+        };
+        let idle: u64 = self.mixtures().map(idle).sum();
+        all - idle + self.kv_bytes_read(kv, context) as u64
     }
 }
 
@@ -66,7 +57,7 @@ fn held_bytes(kernels: &Kernels, tensor: &TensorSpec) -> usize {
     let (rows, cols) = tensor.rows_cols();
     match tensor.role {
         Role::Matrix => kernels.packed_bytes(tensor.format, rows, cols),
-        Role::Vector => cols * size_of::<f32>(),
+        Role::Vector | Role::Ids => rows * cols * size_of::<f32>(),
         Role::Constant => 0,
     }
 }

@@ -16,20 +16,14 @@ pub struct Rope {
 }
 
 impl Rope {
-    /// Reads `rope_theta` and `rope_scaling` (or `rope_parameters`) for `dim` rotated dimensions.
-    pub fn from_config(config: &Config, dim: usize) -> Result<Rope, PlanError> {
-        let key = if config.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
-        let theta = match config.f32("rope_parameters.rope_theta")? {
-            Some(theta) => theta,
-            None => config.f32("rope_theta")?.unwrap_or(10_000.0),
-        };
-        if theta <= 0.0 {
-            return Err(config.bad("rope_theta", "a number above 0"));
-        }
-        if config.get("rope_dim").is_some() && config.size("rope_dim")? != dim {
-            return Err(config.unsupported("rope_dim"));
-        }
-        let mut rope = Rope { frequencies: frequencies(theta, dim), attention_factor: 1.0 };
+    /// Frequencies without scaling.
+    pub fn plain(theta: f32, dim: usize) -> Rope {
+        Rope { frequencies: frequencies(theta, dim), attention_factor: 1.0 }
+    }
+
+    /// Frequencies with the scaling in the object at `key`, if there is one.
+    pub fn scaled(config: &Config, key: &'static str, theta: f32, dim: usize) -> Result<Rope, PlanError> {
+        let mut rope = Rope::plain(theta, dim);
         let scaling = Scaling { config, key };
         let named = scaling.string("rope_type")?;
         let kind = match named {
@@ -50,6 +44,22 @@ impl Rope {
             }
         }
         Ok(rope)
+    }
+
+    /// Reads `rope_theta` and `rope_scaling` (or `rope_parameters`) for `dim` rotated dimensions.
+    pub fn from_config(config: &Config, dim: usize) -> Result<Rope, PlanError> {
+        let key = if config.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+        let theta = match config.f32("rope_parameters.rope_theta")? {
+            Some(theta) => theta,
+            None => config.f32("rope_theta")?.unwrap_or(10_000.0),
+        };
+        if theta <= 0.0 {
+            return Err(config.bad("rope_theta", "a number above 0"));
+        }
+        if config.get("rope_dim").is_some() && config.size("rope_dim")? != dim {
+            return Err(config.unsupported("rope_dim"));
+        }
+        Rope::scaled(config, key, theta, dim)
     }
 
     /// Divides each frequency, as GGUF's `rope_freqs.weight` asks.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use sampan_fixtures::Family;
-use sampan_model::Plan;
+use sampan_model::{Plan, PlanOptions};
 use sampan_weights::Checkpoint;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -23,7 +23,7 @@ fn refused(family: &str, spoil: &[(&str, Value)], words: &[&str]) {
 
 fn names(path: &Path, words: &[&str], case: &str) {
     let checkpoint = Checkpoint::open(path).unwrap();
-    let error = match Plan::from_checkpoint(&checkpoint) {
+    let error = match Plan::from_checkpoint(&checkpoint, PlanOptions::default()) {
         Ok(_) => panic!("{case}: planned"),
         Err(error) => error.to_string(),
     };
@@ -38,7 +38,7 @@ type Case<'a> = (&'a [(&'a str, Value)], &'a [&'a str]);
 #[test]
 fn configurations_that_make_no_sense() {
     let cases: &[Case<'_>] = &[
-        (&[("model_type", json!("warbler"))], &["warbler", "model_type", "llama, qwen2, qwen3"]),
+        (&[("model_type", json!("warbler"))], &["warbler", "model_type", "llama, qwen2, qwen2_moe"]),
         (&[("model_type", json!(7))], &["model_type", "7", "a string"]),
         (&[("hidden_size", json!(0))], &["hidden_size = 0"]),
         (&[("hidden_size", json!(-64))], &["hidden_size = -64"]),

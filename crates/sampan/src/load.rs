@@ -5,7 +5,7 @@ use crate::machine::{AvailableMemory, available_memory};
 use crate::source::Source;
 use sampan_engine::EngineOptions;
 use sampan_kernels::{Isa, Kernels, Options, cpu};
-use sampan_model::{KvFormat, Memory, Model, Plan};
+use sampan_model::{KvFormat, Memory, Model, Plan, PlanOptions};
 use sampan_weights::{Checkpoint, Kind};
 use std::fmt;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ impl Prepared {
         if checkpoint.kind() == Kind::NoWeights || checkpoint.tensors().next().is_none() {
             return Err(Error::NoWeights { model: name });
         }
-        let plan = Plan::from_checkpoint(&checkpoint)
+        let plan = Plan::from_checkpoint(&checkpoint, PlanOptions { exact: options.exact })
             .map_err(|source| Error::Plan { model: name.clone(), source })?;
         let kernels = Arc::new(options.kernels()?);
         let available = if options.check_memory { available_memory() } else { None };

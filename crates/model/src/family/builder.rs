@@ -1,15 +1,12 @@
 //! What families build plans with: named tensors, checked against the checkpoint as they are asked for.
 
-use crate::config::{Config, Dialect};
+use super::Family;
+use crate::config::Config;
 use crate::error::PlanError;
 use crate::names::Names;
-use crate::plan::{
-    Activation, Attention, Ffn, LayerPlan, Linear, Mixer, Norm, Plan, Role, TensorId, TensorSpec,
-};
-use crate::rope::Rope;
+use crate::plan::{Linear, Norm, Plan, PlanOptions, Role, SetAside, Source, Storage, TensorId, TensorSpec};
 use sampan_kernels::Format;
-use sampan_kernels::ops::Pairing;
-use sampan_weights::{Checkpoint, Dtype, Tensor, Value};
+use sampan_weights::{Checkpoint, Dtype, Tensor};
 use std::collections::HashSet;
 
 /// A module of the model: outside the layers, or in one of them.
@@ -22,8 +19,9 @@ pub(crate) enum Place {
 /// Collects the tensors that a plan reads. Missing tensors are gathered, so that the error can count them.
 pub(crate) struct Builder<'a> {
     pub(crate) config: &'a Config,
-    checkpoint: &'a Checkpoint,
-    family: &'static str,
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) family: &'static str,
+    options: PlanOptions,
     names: Names,
     tensors: Vec<TensorSpec>,
     missing: Vec<(String, Vec<usize>)>,
@@ -31,13 +29,18 @@ pub(crate) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(crate) fn new(checkpoint: &'a Checkpoint, config: &'a Config, family: &'static str) -> Builder<'a> {
-        let names = Names::of(checkpoint, config.dialect());
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        config: &'a Config,
+        family: &Family,
+        options: PlanOptions,
+    ) -> Builder<'a> {
         Builder {
             config,
             checkpoint,
-            family,
-            names,
+            family: family.names[0],
+            options,
+            names: Names::of(checkpoint, config.dialect(), family.gguf),
             tensors: Vec::new(),
             missing: Vec::new(),
             unread: HashSet::new(),
@@ -49,6 +52,14 @@ impl<'a> Builder<'a> {
         self.checkpoint.tensor(&self.name(place, module, part)).is_some()
     }
 
+    /// The file's name for a part of a module; the part may be empty.
+    pub(crate) fn name(&self, place: Place, module: &str, part: &str) -> String {
+        match place {
+            Place::Global => self.names.global(module, part),
+            Place::Layer(index) => self.names.layer(index, module, part),
+        }
+    }
+
     /// A projection of `cols` inputs to `rows` outputs.
     pub(crate) fn linear(
         &mut self,
@@ -57,22 +68,51 @@ impl<'a> Builder<'a> {
         (rows, cols): (usize, usize),
         bias: bool,
     ) -> Result<Linear, PlanError> {
-        let weight = self.tensor(self.name(place, module, "weight"), &[rows, cols], Role::Matrix)?;
+        let shape = [rows, cols];
+        let weight = self.tensor(place, module, "weight", &shape, &shape, Role::Matrix, Source::default())?;
         let bias = match bias {
-            true => Some(self.tensor(self.name(place, module, "bias"), &[rows], Role::Vector)?),
+            true => Some(self.vector(place, module, "bias", rows)?),
             false => None,
         };
         Ok(Linear { weight, bias, rows, cols })
     }
 
-    /// A norm over `dim` channels; its epsilon is the configuration's `rms_norm_eps`.
-    pub(crate) fn norm(&mut self, place: Place, module: &str, dim: usize) -> Result<Norm, PlanError> {
+    /// Some numbers of a module.
+    pub(crate) fn vector(
+        &mut self,
+        place: Place,
+        module: &str,
+        part: &str,
+        len: usize,
+    ) -> Result<TensorId, PlanError> {
+        self.tensor(place, module, part, &[len], &[len], Role::Vector, Source::default())
+    }
+
+    /// A norm without weights; its epsilon is the configuration's `rms_norm_eps`.
+    pub(crate) fn norm_eps(&self) -> Result<Norm, PlanError> {
         let eps = self.config.f32("rms_norm_eps")?.ok_or_else(|| self.config.missing("rms_norm_eps"))?;
         if eps < 0.0 {
             return Err(self.config.bad("rms_norm_eps", "a number that is not negative"));
         }
-        let weight = self.tensor(self.name(place, module, "weight"), &[dim], Role::Vector)?;
-        Ok(Norm { weight, eps })
+        Ok(Norm { weight: None, eps })
+    }
+
+    /// A norm over `dim` channels.
+    pub(crate) fn norm(&mut self, place: Place, module: &str, dim: usize) -> Result<Norm, PlanError> {
+        self.norm_from(place, module, dim, Source::default())
+    }
+
+    /// A norm whose weights come from the file as `source` says.
+    pub(crate) fn norm_from(
+        &mut self,
+        place: Place,
+        module: &str,
+        dim: usize,
+        source: Source,
+    ) -> Result<Norm, PlanError> {
+        let eps = self.norm_eps()?.eps;
+        let weight = self.tensor(place, module, "weight", &[dim], &[dim], Role::Vector, source)?;
+        Ok(Norm { weight: Some(weight), eps })
     }
 
     /// Numbers that are read now and not kept, if the checkpoint has them.
@@ -80,8 +120,9 @@ impl<'a> Builder<'a> {
         if !self.has(Place::Global, module, "weight") {
             return Ok(None);
         }
-        let name = self.name(Place::Global, module, "weight");
-        let id = self.tensor(name, &[len], Role::Constant)?;
+        let shape = [len];
+        let id =
+            self.tensor(Place::Global, module, "weight", &shape, &shape, Role::Constant, Source::default())?;
         match self.checkpoint.tensor(&self.tensors[id].name) {
             Some(tensor) => Ok(Some(tensor.to_f32()?)),
             None => Ok(None),
@@ -94,6 +135,159 @@ impl<'a> Builder<'a> {
         self.unread.insert(name);
     }
 
+    /// Holds a float matrix in another format than the file's.
+    pub(crate) fn hold_as(&mut self, id: TensorId, format: Format) {
+        self.tensors[id].format = format;
+    }
+
+    /// A tensor of the model, `shape`, that comes from a tensor of the file, which must have the shape `file`.
+    /// Dimensions of 1 do not count in the comparison: GGUF drops them.
+    #[allow(clippy::too_many_arguments)] // one call per tensor of a family, in the order of reading
+    pub(crate) fn tensor(
+        &mut self,
+        place: Place,
+        module: &str,
+        part: &str,
+        file: &[usize],
+        shape: &[usize],
+        role: Role,
+        mut source: Source,
+    ) -> Result<TensorId, PlanError> {
+        let mut name = self.name(place, module, part);
+        if self.checkpoint.tensor(&name).is_none()
+            && self.checkpoint.tensor(&format!("{name}_blocks")).is_some()
+        {
+            name.push_str("_blocks");
+        }
+        let format = match self.checkpoint.tensor(&name) {
+            None => {
+                self.missing.push((name.clone(), file.to_vec()));
+                Format::F32
+            }
+            Some(tensor) => {
+                let (storage, stored) = self.storage(&tensor)?;
+                let squeezed =
+                    |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+                if squeezed(&stored) != squeezed(file) {
+                    return Err(PlanError::Shape { name, found: stored, expected: file.to_vec() });
+                }
+                let format = self.held(&tensor, &storage, role, source.transposed)?;
+                source.storage = storage;
+                format
+            }
+        };
+        self.tensors.push(TensorSpec { name, shape: shape.to_vec(), role, format, source });
+        Ok(self.tensors.len() - 1)
+    }
+
+    /// How a tensor is stored, and the shape of its numbers.
+    fn storage(&self, tensor: &Tensor<'_>) -> Result<(Storage, Vec<usize>), PlanError> {
+        let module = tensor.name.strip_suffix(".weight").unwrap_or(tensor.name);
+        let mut shape = tensor.shape.to_vec();
+        let width = shape.last().copied().unwrap_or(1);
+        let rows = |shape: &[usize]| shape.split_last().map_or(1, |(_, rest)| rest.iter().product::<usize>());
+        match tensor.dtype {
+            Dtype::F8E4M3 => {
+                let names = [format!("{}_scale_inv", tensor.name), format!("{module}.scale")];
+                let block = self.block()?;
+                let scales = [rows(&shape).div_ceil(block.0), width.div_ceil(block.1)];
+                let scale = self.scale(tensor, &names, &scales)?;
+                Ok((Storage::Fp8 { scale, block }, shape))
+            }
+            Dtype::I8 if shape.len() > 1 => {
+                let scales = [rows(&shape), width / 16];
+                let scale = self.scale(tensor, &[format!("{module}.scale")], &scales)?;
+                if let Some(last) = shape.last_mut() {
+                    *last *= 2;
+                }
+                Ok((Storage::Fp4 { scale }, shape))
+            }
+            Dtype::U8 if shape.len() > 2 && tensor.name.ends_with("_blocks") => {
+                let name = format!("{}_scales", tensor.name.trim_end_matches("_blocks"));
+                let blocks = shape.pop().unwrap_or(0);
+                let scale = self.scale(tensor, &[name], &shape)?;
+                if blocks != 16 {
+                    let (found, expected) = (vec![blocks], vec![16]);
+                    return Err(PlanError::Shape { name: tensor.name.to_string(), found, expected });
+                }
+                if let Some(last) = shape.last_mut() {
+                    *last *= 32;
+                }
+                Ok((Storage::Mxfp4 { scale }, shape))
+            }
+            _ => Ok((Storage::Plain, shape)),
+        }
+    }
+
+    /// Rows and columns of an FP8 block.
+    fn block(&self) -> Result<(usize, usize), PlanError> {
+        let key = "quantization_config.weight_block_size";
+        match self.config.get(key).map(|size| (size.get(0), size.get(1))) {
+            None => Ok((128, 128)),
+            Some((rows, cols)) => {
+                let size = |n: Option<&serde_json::Value>| {
+                    n.and_then(|n| n.as_u64()).filter(|n| (1..1 << 20).contains(n)).map(|n| n as usize)
+                };
+                size(rows).zip(size(cols)).ok_or_else(|| self.config.bad(key, "two whole numbers above 0"))
+            }
+        }
+    }
+
+    /// The tensor of factors beside `tensor`, which must have `shape`.
+    fn scale(&self, tensor: &Tensor<'_>, names: &[String], shape: &[usize]) -> Result<String, PlanError> {
+        let found = names.iter().find_map(|name| self.checkpoint.tensor(name));
+        let Some(scale) = found else {
+            let name = names.first().cloned().unwrap_or_default();
+            let more = format!("; {} is stored as {} and needs it", tensor.name, tensor.dtype);
+            return Err(PlanError::MissingTensor { name, shape: shape.to_vec(), more });
+        };
+        if scale.shape != shape {
+            let (found, expected) = (scale.shape.to_vec(), shape.to_vec());
+            return Err(PlanError::Shape { name: scale.name.to_string(), found, expected });
+        }
+        let readable = match tensor.dtype {
+            Dtype::F8E4M3 => {
+                matches!(scale.dtype, Dtype::F8E8M0 | Dtype::Block(Format::F32 | Format::BF16 | Format::F16))
+            }
+            _ => matches!(scale.dtype, Dtype::F8E8M0 | Dtype::U8),
+        };
+        match readable {
+            true => Ok(scale.name.to_string()),
+            false => Err(unsupported(&scale, "F8_E8M0 F32")),
+        }
+    }
+
+    /// The format in which a tensor of the model is held.
+    fn held(
+        &self,
+        tensor: &Tensor<'_>,
+        storage: &Storage,
+        role: Role,
+        transposed: bool,
+    ) -> Result<Format, PlanError> {
+        let floats = [Format::F32, Format::F16, Format::BF16];
+        let wide = |exact| if self.options.exact { Format::F32 } else { exact };
+        match (role, storage, tensor.dtype) {
+            (Role::Matrix, Storage::Plain, Dtype::Block(format)) => {
+                // Quantised rows cannot become columns; these are small matrices.
+                Ok(if transposed && !floats.contains(&format) { wide(Format::F16) } else { format })
+            }
+            (Role::Matrix, Storage::Fp8 { .. }, _) => Ok(wide(Format::BF16)),
+            (Role::Matrix, Storage::Fp4 { .. } | Storage::Mxfp4 { .. }, _) if !transposed => {
+                Ok(Format::MXFP4)
+            }
+            (Role::Vector | Role::Constant, Storage::Plain, Dtype::Block(format))
+                if floats.contains(&format) =>
+            {
+                Ok(Format::F32)
+            }
+            (Role::Ids, Storage::Plain, Dtype::I32 | Dtype::I64 | Dtype::U32) => Ok(Format::F32),
+            (Role::Ids, ..) => Err(unsupported(tensor, "I32 I64")),
+            (Role::Matrix, ..) => Err(unsupported(tensor, &names(&Format::ALL))),
+            _ => Err(unsupported(tensor, &names(&floats))),
+        }
+    }
+
     /// Checks that nothing is missing, left over or contradictory, and hands over the finished plan.
     pub(crate) fn finish(self, mut plan: Plan) -> Result<Plan, PlanError> {
         if let Some((name, shape)) = self.missing.first() {
@@ -103,13 +297,23 @@ impl<'a> Builder<'a> {
             };
             return Err(PlanError::MissingTensor { name: name.clone(), shape: shape.clone(), more });
         }
-        let read: HashSet<&str> = self.tensors.iter().map(|t| t.name.as_str()).collect();
-        let left: Vec<&str> = self
-            .checkpoint
-            .tensors()
-            .map(|t| t.name)
-            .filter(|name| !read.contains(name) && !self.unread.contains(*name) && !self.names.ignored(name))
+        let read: HashSet<&str> = self
+            .tensors
+            .iter()
+            .flat_map(|t| [Some(t.name.as_str()), t.source.storage.scale()])
+            .flatten()
             .collect();
+        let mut left = Vec::new();
+        for tensor in self.checkpoint.tensors() {
+            let name = tensor.name;
+            if read.contains(name) || self.unread.contains(name) || self.names.ignored(name) {
+                continue;
+            }
+            match self.names.set_aside(name, plan.layers.len()) {
+                Some(what) => SetAside::count(&mut plan.set_aside, what, tensor.data.len() as u64),
+                None => left.push(name),
+            }
+        }
         if !left.is_empty() {
             let shown = left.iter().take(4).copied().collect::<Vec<_>>().join(", ");
             let dots = if left.len() > 4 { ", ..." } else { "" };
@@ -119,210 +323,20 @@ impl<'a> Builder<'a> {
                 names: format!("{shown}{dots}"),
             });
         }
+        plan.family = self.family;
         plan.tensors = self.tensors;
         Ok(plan)
     }
-
-    fn name(&self, place: Place, module: &str, part: &str) -> String {
-        match place {
-            Place::Global => self.names.global(module, part),
-            Place::Layer(index) => self.names.layer(index, module, part),
-        }
-    }
-
-    fn tensor(&mut self, name: String, shape: &[usize], role: Role) -> Result<TensorId, PlanError> {
-        let format = match self.checkpoint.tensor(&name) {
-            None => {
-                self.missing.push((name.clone(), shape.to_vec()));
-                Format::F32
-            }
-            Some(tensor) => {
-                if tensor.shape != shape {
-                    let (found, expected) = (tensor.shape.to_vec(), shape.to_vec());
-                    return Err(PlanError::Shape { name, found, expected });
-                }
-                usable(&tensor, role)?
-            }
-        };
-        self.tensors.push(TensorSpec { name, shape: shape.to_vec(), role, format });
-        Ok(self.tensors.len() - 1)
-    }
 }
 
-fn usable(tensor: &Tensor<'_>, role: Role) -> Result<Format, PlanError> {
-    let floats = [Format::F32, Format::F16, Format::BF16];
-    let supported: &[Format] = if role == Role::Matrix { &Format::ALL } else { &floats };
-    match tensor.dtype {
-        Dtype::Block(format) if supported.contains(&format) => Ok(format),
-        dtype => Err(PlanError::UnsupportedFormat {
-            name: tensor.name.to_string(),
-            dtype: dtype.to_string(),
-            supported: supported.iter().map(|f| f.name()).collect::<Vec<_>>().join(" "),
-        }),
-    }
+fn names(formats: &[Format]) -> String {
+    formats.iter().map(|f| f.name()).collect::<Vec<_>>().join(" ")
 }
 
-/// What distinguishes the dense decoder families from each other.
-pub(crate) struct Dense {
-    /// q, k and v have a bias.
-    pub(crate) qkv_bias: bool,
-    /// o has a bias.
-    pub(crate) o_bias: bool,
-    /// gate, up and down have a bias.
-    pub(crate) mlp_bias: bool,
-    /// Queries and keys are normalised per head.
-    pub(crate) qk_norm: bool,
-    /// Which dimensions rotate together.
-    pub(crate) pairing: Pairing,
-}
-
-impl Builder<'_> {
-    /// The plan of a dense decoder: two norms, grouped attention and a gated MLP in every layer.
-    pub(crate) fn dense(&mut self, kind: &Dense) -> Result<Plan, PlanError> {
-        let config = self.config;
-        let hidden = config.size("hidden_size")?;
-        let heads = config.size("num_attention_heads")?;
-        let head_dim = match config.usize("head_dim")? {
-            Some(_) => config.size("head_dim")?,
-            None if hidden % heads == 0 => hidden / heads,
-            None => return Err(config.bad("num_attention_heads", "a divisor of hidden_size, or a head_dim")),
-        };
-        if head_dim % 2 != 0 {
-            return Err(config.bad("head_dim", "an even number"));
-        }
-        let mut rope = Rope::from_config(config, head_dim)?;
-        if let Some(divisors) = self.constant("rope_freqs", head_dim / 2)? {
-            rope = rope.divided_by(&divisors);
-        }
-        let (vocab, embedding, head) = self.embedding(hidden)?;
-        let layers = (0..config.size("num_hidden_layers")?)
-            .map(|index| {
-                let place = Place::Layer(index);
-                Ok(LayerPlan {
-                    mixer_norm: self.norm(place, "input_layernorm", hidden)?,
-                    mixer: Mixer::Attention(self.attention(kind, index, hidden, heads, head_dim)?),
-                    ffn_norm: self.norm(place, "post_attention_layernorm", hidden)?,
-                    ffn: self.gated(kind, place, hidden)?,
-                })
-            })
-            .collect::<Result<Vec<_>, PlanError>>()?;
-        Ok(Plan {
-            family: self.family,
-            hidden,
-            vocab,
-            context: config.size("max_position_embeddings")?,
-            embedding,
-            ropes: vec![rope],
-            layers,
-            norm: self.norm(Place::Global, "norm", hidden)?,
-            head,
-            tensors: Vec::new(),
-        })
-    }
-
-    /// Embedding and head. The head shares the embedding's tensor when the configuration ties them, or when a GGUF
-    /// file has no head of its own.
-    fn embedding(&mut self, hidden: usize) -> Result<(usize, TensorId, Linear), PlanError> {
-        let config = self.config;
-        let name = self.name(Place::Global, "embed_tokens", "weight");
-        let rows = self.checkpoint.tensor(&name).and_then(|t| t.shape.first().copied());
-        let vocab = match config.usize("vocab_size")? {
-            Some(_) => config.size("vocab_size")?,
-            None => rows.ok_or_else(|| config.missing("vocab_size"))?,
-        };
-        let tokens = match self.checkpoint.metadata().get("tokenizer.ggml.tokens") {
-            Some(Value::Array(tokens)) => Some(tokens.len()),
-            _ => None,
-        };
-        if let (Some(rows), Some(tokens)) = (rows, tokens)
-            && tokens > rows
-        {
-            return Err(PlanError::Vocabulary { tokens, name, rows });
-        }
-        let embedding = self.tensor(name, &[vocab, hidden], Role::Matrix)?;
-        let tied = match config.dialect() {
-            Dialect::HuggingFace => config.flag("tie_word_embeddings")?,
-            Dialect::Gguf => !self.has(Place::Global, "lm_head", "weight"),
-        };
-        if tied {
-            self.leave_unread(Place::Global, "lm_head", "weight");
-            return Ok((
-                vocab,
-                embedding,
-                Linear { weight: embedding, bias: None, rows: vocab, cols: hidden },
-            ));
-        }
-        let head = self.linear(Place::Global, "lm_head", (vocab, hidden), false)?;
-        Ok((vocab, embedding, head))
-    }
-
-    fn attention(
-        &mut self,
-        kind: &Dense,
-        index: usize,
-        hidden: usize,
-        heads: usize,
-        dim: usize,
-    ) -> Result<Attention, PlanError> {
-        let config = self.config;
-        let place = Place::Layer(index);
-        let kv_heads = match config.usize("num_key_value_heads")? {
-            Some(_) => config.size("num_key_value_heads")?,
-            None => heads,
-        };
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(config.bad("num_key_value_heads", "a divisor of num_attention_heads"));
-        }
-        if config.usize("value_head_dim")?.is_some_and(|value| value != dim) {
-            return Err(config.unsupported("value_head_dim"));
-        }
-        let (wide, narrow) = (heads * dim, kv_heads * dim);
-        let norm = |builder: &mut Self, module: &str| match kind.qk_norm {
-            true => builder.norm(place, module, dim).map(Some),
-            false => Ok(None),
-        };
-        Ok(Attention {
-            heads,
-            kv_heads,
-            key_dim: dim,
-            value_dim: dim,
-            q: self.linear(place, "self_attn.q_proj", (wide, hidden), kind.qkv_bias)?,
-            k: self.linear(place, "self_attn.k_proj", (narrow, hidden), kind.qkv_bias)?,
-            v: self.linear(place, "self_attn.v_proj", (narrow, hidden), kind.qkv_bias)?,
-            o: self.linear(place, "self_attn.o_proj", (hidden, wide), kind.o_bias)?,
-            q_norm: norm(self, "self_attn.q_norm")?,
-            k_norm: norm(self, "self_attn.k_norm")?,
-            rope: 0,
-            pairing: kind.pairing,
-            window: self.window(index)?,
-            softcap: None,
-            scale: 1.0 / (dim as f32).sqrt(),
-        })
-    }
-
-    /// Qwen's sliding window: on from layer `max_window_layers` when `use_sliding_window` is set, else off.
-    fn window(&self, index: usize) -> Result<Option<usize>, PlanError> {
-        if !self.config.flag("use_sliding_window")? {
-            return Ok(None);
-        }
-        let first = self.config.usize("max_window_layers")?.unwrap_or(0);
-        if index < first { Ok(None) } else { self.config.size("sliding_window").map(Some) }
-    }
-
-    fn gated(&mut self, kind: &Dense, place: Place, hidden: usize) -> Result<Ffn, PlanError> {
-        let config = self.config;
-        let wide = config.size("intermediate_size")?;
-        let activation = match config.string("hidden_act")?.as_deref() {
-            None | Some("silu" | "swish") => Activation::Silu,
-            Some("gelu_pytorch_tanh") => Activation::GeluTanh,
-            Some(_) => return Err(config.unsupported("hidden_act")),
-        };
-        let bias = kind.mlp_bias;
-        Ok(Ffn::Gated {
-            gate: self.linear(place, "mlp.gate_proj", (wide, hidden), bias)?,
-            up: self.linear(place, "mlp.up_proj", (wide, hidden), bias)?,
-            down: self.linear(place, "mlp.down_proj", (hidden, wide), bias)?,
-            activation,
-        })
+fn unsupported(tensor: &Tensor<'_>, supported: &str) -> PlanError {
+    PlanError::UnsupportedFormat {
+        name: tensor.name.to_string(),
+        dtype: tensor.dtype.to_string(),
+        supported: supported.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 //! DeepSeek V2 and V2-Lite (arXiv 2405.04434), V3, R1 and V3.1 (arXiv 2412.19437), V3.2 (arXiv 2512.02556): latent
 //! attention, mixtures of experts with shared ones, and in V3.2 an index that chooses keys.
 
+use super::experts::PROJECTIONS;
 use super::{Builder, Family, builder::Place};
 use crate::config::{Config, Dialect};
 use crate::error::PlanError;
@@ -64,7 +65,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     }
     let embedding = builder.linear(Place::Global, "embed_tokens", (vocab, hidden), false)?.weight;
     let mut layers = Vec::new();
-    for index in 0..count(config)? {
+    for index in 0..config.layers()? {
         let place = Place::Layer(index);
         let mixer_norm = builder.norm(place, "input_layernorm", hidden)?;
         let mixer = Mixer::Latent(latent(builder, place, hidden, &widths)?);
@@ -92,18 +93,6 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         tensors: Vec::new(),
         set_aside: Vec::new(),
     })
-}
-
-/// Layers of the text model; GGUF counts those that predict further tokens too.
-pub(super) fn count(config: &Config) -> Result<usize, PlanError> {
-    let layers = config.size("num_hidden_layers")?;
-    match (config.dialect(), config.usize("num_nextn_predict_layers")?) {
-        (Dialect::Gguf, Some(more)) if more >= layers => {
-            Err(config.bad("num_nextn_predict_layers", "less than the number of layers"))
-        }
-        (Dialect::Gguf, Some(more)) => Ok(layers - more),
-        _ => Ok(layers),
-    }
 }
 
 /// Widths of latent attention.
@@ -165,7 +154,7 @@ fn latent(
     widths: &Widths,
 ) -> Result<Latent, PlanError> {
     let Widths { heads, plain, rotated, value, rank, q_rank, scale } = *widths;
-    let mut norm = |builder: &mut Builder<'_>, module: &str, dim: usize| {
+    let norm = |builder: &mut Builder<'_>, module: &str, dim: usize| {
         builder.norm(place, module, dim).map(|norm| Norm { eps: LATENT_EPS, ..norm })
     };
     let wide = heads * (plain + rotated);
@@ -294,8 +283,6 @@ fn mixture(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<Moe
     let config = builder.config;
     let (experts, width) = (config.size("n_routed_experts")?, config.size("moe_intermediate_size")?);
     let router = router(builder, place, hidden, experts)?;
-    let names = ["gate", "up", "down"].map(|kind| format!("mlp.experts.{{}}.{kind}_proj"));
-    let stacked = ["gate", "up", "down"].map(|kind| format!("mlp.experts.{kind}_proj"));
     let shared = match config.usize("n_shared_experts")?.unwrap_or(0) {
         0 => None,
         n => {
@@ -305,14 +292,7 @@ fn mixture(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<Moe
     };
     Ok(Moe {
         router,
-        experts: builder.experts(
-            place,
-            names.each_ref().map(|s| s.as_str()),
-            stacked.each_ref().map(|s| s.as_str()),
-            experts,
-            hidden,
-            width,
-        )?,
+        experts: builder.experts(place, "mlp.experts", PROJECTIONS, experts, (hidden, width))?,
         activation: Activation::Silu,
         top_k: config.size("num_experts_per_tok")?,
         shared,
@@ -365,7 +345,7 @@ fn router(
     };
     let scale = config.f32(scale)?.filter(|&scale| scale != 0.0).unwrap_or(1.0);
     Ok(Router {
-        linear: builder.linear(place, "mlp.gate", (experts, hidden), false)?,
+        linear: builder.router(place, "mlp.gate", (experts, hidden), false)?,
         input: RouterInput::Normed,
         score,
         selection_bias: if bias { Some(builder.vector(place, module, part, experts)?) } else { None },

@@ -59,7 +59,7 @@ const ENTRY_ROPE: usize = 1;
 fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let config = builder.config;
     let (hidden, vocab) = (config.size("hidden_size")?, config.size("vocab_size")?);
-    let layers = super::deepseek::count(config)?;
+    let layers = config.layers()?;
     let embedding = builder.linear(Place::Global, "embed", (vocab, hidden), false)?.weight;
     let hyper = hyper(builder, hidden)?;
     let layers = (0..layers)
@@ -330,14 +330,7 @@ fn mixture(builder: &mut Builder<'_>, index: usize, hidden: usize, vocab: usize)
     let router = router(builder, place, hidden, experts, hashed.then_some((vocab, top_k)))?;
     Ok(Moe {
         router,
-        experts: builder.experts(
-            place,
-            ["ffn.experts.{}.w1", "ffn.experts.{}.w3", "ffn.experts.{}.w2"],
-            ["ffn.experts.w1", "ffn.experts.w3", "ffn.experts.w2"],
-            experts,
-            hidden,
-            width,
-        )?,
+        experts: builder.experts(place, "ffn.experts", ["w1", "w3", "w2"], experts, (hidden, width))?,
         activation,
         top_k,
         shared,
@@ -379,7 +372,7 @@ fn router(
         }
     };
     Ok(Router {
-        linear: builder.linear(place, "ffn.gate", (experts, hidden), false)?,
+        linear: builder.router(place, "ffn.gate", (experts, hidden), false)?,
         input: RouterInput::Normed,
         score: Score::SqrtSoftplus,
         selection_bias,

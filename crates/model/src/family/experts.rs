@@ -6,6 +6,9 @@ use crate::error::PlanError;
 use crate::plan::{Expert, Linear, Role, Router, RouterInput, Rows, Score, Source};
 use sampan_kernels::Format;
 
+/// What most families call gate, up and down.
+pub(crate) const PROJECTIONS: [&str; 3] = ["gate_proj", "up_proj", "down_proj"];
+
 impl Builder<'_> {
     /// A router with one logit per expert, held in float32 whatever the file has: a rounded logit is another expert.
     pub(crate) fn router(
@@ -20,32 +23,42 @@ impl Builder<'_> {
         Ok(linear)
     }
 
-    /// Experts in tensors of their own (`{module}.7.up_proj`), or in GGUF stacked in one (`{module}.up_proj`).
+    /// Experts in tensors of their own (`{module}.7.up_proj.weight`), or stacked in one for each projection
+    /// (`{module}.up_proj.weight`, GGUF), or in two with the rows of all gates before those of the ups
+    /// (`{module}.gate_up_proj`). `names` are what the family calls gate, up and down.
     pub(crate) fn experts(
         &mut self,
         place: Place,
         module: &str,
+        names: [&str; 3],
         count: usize,
         (hidden, wide): (usize, usize),
     ) -> Result<Vec<Expert>, PlanError> {
-        let dialect = self.config.dialect();
-        let mut linear = |expert: usize, projection: &str, (rows, cols): (usize, usize)| match dialect {
-            Dialect::HuggingFace => {
-                self.linear(place, &format!("{module}.{expert}.{projection}"), (rows, cols), false)
-            }
-            Dialect::Gguf => {
-                let name = self.name(place, &format!("{module}.{projection}"), "weight");
-                let source = Source { rows: Rows::from(expert * rows), ..Source::default() };
-                let weight = self.tensor(name, &[count, rows, cols], &[rows, cols], Role::Matrix, source)?;
-                Ok(Linear { weight, bias: None, rows, cols })
-            }
-        };
+        let gguf = self.config.dialect() == Dialect::Gguf;
+        let part = if gguf { "weight" } else { "" };
+        let fused = format!("{module}.gate_up_proj");
+        let stacked = gguf || self.has(place, &fused, part);
+        let joined = stacked && self.has(place, &fused, part);
         (0..count)
             .map(|expert| {
+                let mut linear = |index: usize, (rows, cols): (usize, usize)| {
+                    if !stacked {
+                        let name = format!("{module}.{expert}.{}", names[index]);
+                        return self.linear(place, &name, (rows, cols), false);
+                    }
+                    let (name, all, first) = match index {
+                        0 | 1 if joined => (fused.clone(), 2 * rows, index * rows),
+                        _ => (format!("{module}.{}", names[index]), rows, 0),
+                    };
+                    let source = Source { rows: Rows::from(expert * all + first), ..Source::default() };
+                    let (file, shape) = ([count, all, cols], [rows, cols]);
+                    let weight = self.tensor(place, &name, part, &file, &shape, Role::Matrix, source)?;
+                    Ok(Linear { weight, bias: None, rows, cols })
+                };
                 Ok(Expert {
-                    gate: linear(expert, "gate_proj", (wide, hidden))?,
-                    up: linear(expert, "up_proj", (wide, hidden))?,
-                    down: linear(expert, "down_proj", (hidden, wide))?,
+                    gate: linear(0, (wide, hidden))?,
+                    up: linear(1, (wide, hidden))?,
+                    down: linear(2, (hidden, wide))?,
                 })
             })
             .collect()

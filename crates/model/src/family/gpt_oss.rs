@@ -5,7 +5,7 @@ use super::experts::softmax_router;
 use super::{Builder, Family, builder::Place};
 use crate::config::{Config, Dialect};
 use crate::error::PlanError;
-use crate::plan::{Activation, Expert, Ffn, Linear, Mixer, Moe, Plan, Role, Rows, Source, Storage, TensorId};
+use crate::plan::{Activation, Expert, Ffn, Linear, Mixer, Moe, Plan, Role, Rows, Source, TensorId};
 
 /// GGUF states neither the bounds of the gate nor the layer kinds. It has no place for YaRN's `truncate: false`
 /// either; every reader of these files rounds, so that is what they mean.
@@ -106,12 +106,13 @@ impl Stacked {
         let stacked = part.step * part.rows;
         let rows = Rows::Strided { start: index * stacked + part.first, step: part.step };
         let weight = self.weight(builder, index, part, &rows)?;
-        let name = match builder.config.dialect() {
-            Dialect::Gguf => builder.name(self.place, part.module, "bias"),
-            Dialect::HuggingFace => builder.name(self.place, &format!("{}_bias", part.module), ""),
+        let (name, suffix) = match builder.config.dialect() {
+            Dialect::Gguf => (part.module.to_string(), "bias"),
+            Dialect::HuggingFace => (format!("{}_bias", part.module), ""),
         };
         let source = Source { rows, ..Source::default() };
-        let bias = builder.tensor(name, &[self.experts, stacked], &[part.rows], Role::Vector, source)?;
+        let file = [self.experts, stacked];
+        let bias = builder.tensor(self.place, &name, suffix, &file, &[part.rows], Role::Vector, source)?;
         Ok(Linear { weight, bias: Some(bias), rows: part.rows, cols: part.cols })
     }
 
@@ -123,23 +124,17 @@ impl Stacked {
         part: &Part,
         rows: &Rows,
     ) -> Result<TensorId, PlanError> {
-        let (place, module, stacked) = (self.place, part.module, part.step * part.rows);
-        let (blocks, scales) = (format!("{module}_blocks"), format!("{module}_scales"));
-        let mut source = Source { rows: rows.clone(), ..Source::default() };
-        let mut name = builder.name(place, module, "");
-        let file = if builder.config.dialect() == Dialect::Gguf {
-            name = builder.name(place, module, "weight");
-            vec![self.experts, stacked, part.cols]
-        } else if builder.has(place, &blocks, "") {
-            let (blocks, scale) = (builder.name(place, &blocks, ""), builder.name(place, &scales, ""));
-            source.storage = Storage::Mxfp4 { blocks, scale };
-            vec![self.experts, stacked, part.cols / 32, 16]
-        } else {
+        let (place, stacked) = (self.place, part.step * part.rows);
+        let gguf = builder.config.dialect() == Dialect::Gguf;
+        let (mut file, mut source) =
+            ([self.experts, stacked, part.cols], Source { rows: rows.clone(), ..Source::default() });
+        if !gguf && !builder.has(place, &format!("{}_blocks", part.module), "") {
+            file = [self.experts, part.cols, stacked];
             source.rows = Rows::from(index * part.cols);
             source.transposed = true;
             source.columns = Rows::Strided { start: part.first, step: part.step };
-            vec![self.experts, part.cols, stacked]
-        };
-        builder.tensor(name, &file, &[part.rows, part.cols], Role::Matrix, source)
+        }
+        let suffix = if gguf { "weight" } else { "" };
+        builder.tensor(place, part.module, suffix, &file, &[part.rows, part.cols], Role::Matrix, source)
     }
 }

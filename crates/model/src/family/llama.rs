@@ -1,13 +1,16 @@
 //! Llama 2 and 3.x, and the many models that share its shape.
 
-use super::builder::{Builder, Dense, Place};
+use super::dense::Dense;
+use super::{Builder, Family, builder::Place};
 use crate::config::Dialect;
 use crate::error::PlanError;
 use crate::plan::Plan;
 use sampan_kernels::ops::Pairing;
 
+pub(super) const FAMILY: Family = Family { names: &["llama"], translate: plan, gguf: &[], defaults: "{}" };
+
 /// GGUF files hold q and k with the rows of each head permuted, so that rope rotates neighbouring dimensions.
-pub(crate) fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
+fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let config = builder.config;
     let first = Place::Layer(0);
     let kind = match config.dialect() {
@@ -15,15 +18,14 @@ pub(crate) fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
             qkv_bias: config.flag("attention_bias")?,
             o_bias: config.flag("attention_bias")?,
             mlp_bias: config.flag("mlp_bias")?,
-            qk_norm: false,
-            pairing: Pairing::Half,
+            ..Dense::default()
         },
         Dialect::Gguf => Dense {
             qkv_bias: builder.has(first, "self_attn.q_proj", "bias"),
             o_bias: builder.has(first, "self_attn.o_proj", "bias"),
             mlp_bias: builder.has(first, "mlp.gate_proj", "bias"),
-            qk_norm: false,
             pairing: Pairing::Pairs,
+            ..Dense::default()
         },
     };
     builder.dense(&kind)

@@ -1,36 +1,75 @@
 //! The families: each translates a configuration into a plan, and is nothing but that translation.
 
 mod builder;
+mod deepseek;
+mod deepseek_v4;
+mod dense;
+mod experts;
+mod gpt_oss;
 mod llama;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
+mod qwen3_next;
 
 pub(crate) use builder::Builder;
 
 use crate::config::Config;
 use crate::error::PlanError;
-use crate::plan::Plan;
+use crate::names::Table;
+use crate::plan::{Plan, PlanOptions};
 use sampan_weights::Checkpoint;
 
 /// Makes the plan of one family.
 type Translate = fn(&mut Builder<'_>) -> Result<Plan, PlanError>;
 
-/// `model_type` of `config.json` or `general.architecture` of GGUF, and who translates it.
-const FAMILIES: &[(&str, Translate)] =
-    &[("llama", llama::plan), ("qwen2", qwen2::plan), ("qwen3", qwen3::plan)];
+/// A family: what it is called and how it is translated.
+#[derive(Clone, Copy)]
+pub(crate) struct Family {
+    /// `model_type` of `config.json` and `general.architecture` of GGUF; the first is the family's name.
+    pub(crate) names: &'static [&'static str],
+    /// Makes the plan.
+    pub(crate) translate: Translate,
+    /// Tensors that GGUF names otherwise than in most families.
+    pub(crate) gguf: Table,
+    /// What keys of `config.json` mean when they are left out, as a JSON object.
+    pub(crate) defaults: &'static str,
+}
+
+/// All families.
+const FAMILIES: &[Family] = &[
+    llama::FAMILY,
+    qwen2::FAMILY,
+    qwen2_moe::FAMILY,
+    qwen3::FAMILY,
+    qwen3_moe::FAMILY,
+    qwen3_next::NEXT,
+    qwen3_next::DENSE,
+    qwen3_next::MOE,
+    deepseek::V2,
+    deepseek::V3,
+    deepseek::V32,
+    deepseek_v4::FAMILY,
+    gpt_oss::FAMILY,
+];
 
 /// The names of the known families.
 pub fn known() -> impl Iterator<Item = &'static str> {
-    FAMILIES.iter().map(|(name, _)| *name)
+    FAMILIES.iter().map(|family| family.names[0])
 }
 
 /// Finds the family, makes its plan and checks that it reads the whole checkpoint.
-pub(crate) fn plan(checkpoint: &Checkpoint) -> Result<Plan, PlanError> {
+pub(crate) fn plan(checkpoint: &Checkpoint, options: PlanOptions) -> Result<Plan, PlanError> {
     let config = Config::read(checkpoint)?;
-    let (name, translate) =
-        FAMILIES.iter().find(|(name, _)| *name == config.family()).ok_or_else(|| unknown(&config))?;
-    let mut builder = Builder::new(checkpoint, &config, name);
-    let plan = translate(&mut builder)?;
+    let family = FAMILIES
+        .iter()
+        .find(|family| family.names.contains(&config.family()))
+        .ok_or_else(|| unknown(&config))?;
+    let defaults = serde_json::from_str(family.defaults).expect("a family's defaults are JSON");
+    let config = config.or_defaults(&defaults);
+    let mut builder = Builder::new(checkpoint, &config, family, options);
+    let plan = (family.translate)(&mut builder)?;
     builder.finish(plan)
 }
 
@@ -43,5 +82,23 @@ fn unknown(config: &Config) -> PlanError {
         name: config.family().to_string(),
         key: key.to_string(),
         known: known().collect::<Vec<_>>().join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_defaults_are_objects() {
+        let mut names: Vec<&str> = FAMILIES.iter().flat_map(|family| family.names).copied().collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all, "{names:?}");
+        for family in FAMILIES {
+            let defaults: Option<serde_json::Value> = serde_json::from_str(family.defaults).ok();
+            assert!(defaults.is_some_and(|d| d.is_object()), "{:?}", family.names);
+        }
     }
 }

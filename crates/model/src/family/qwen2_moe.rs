@@ -5,7 +5,7 @@ use super::qwen3_moe::{is_mixture, mixture};
 use super::{Builder, Family, builder::Place};
 use crate::config::Dialect;
 use crate::error::PlanError;
-use crate::plan::{Ffn, Linear, Plan, Role, SharedExpert, Source};
+use crate::plan::{Ffn, Linear, Moe, Plan, Role, SharedExpert, Source};
 
 pub(super) const FAMILY: Family = Family {
     names: &["qwen2_moe", "qwen2moe"],
@@ -24,10 +24,18 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
             let wide = builder.config.size("intermediate_size")?;
             return Ok(Ffn::Gated(builder.gated(place, "mlp", hidden, wide, false)?));
         }
-        let mut moe = mixture(builder, place, hidden)?;
-        moe.shared = Some(shared(builder, place, hidden)?);
-        Ok(Ffn::Moe(moe))
+        Ok(Ffn::Moe(shared_mixture(builder, place, hidden)?))
     })
+}
+
+/// Routed experts, and one that every token uses.
+pub(super) fn shared_mixture(
+    builder: &mut Builder<'_>,
+    place: Place,
+    hidden: usize,
+) -> Result<Moe, PlanError> {
+    let moe = mixture(builder, place, hidden)?;
+    Ok(Moe { shared: Some(shared(builder, place, hidden)?), ..moe })
 }
 
 fn shared(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<SharedExpert, PlanError> {
@@ -38,10 +46,16 @@ fn shared(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<Shar
         _ => "shared_expert_intermediate_size",
     };
     let mlp = builder.gated(place, "mlp.shared_expert", hidden, config.size(key)?, false)?;
-    let name = builder.name(place, "mlp.shared_expert_gate", "weight");
-    // In GGUF a vector.
-    let file: &[usize] = if config.dialect() == Dialect::Gguf { &[hidden] } else { &[1, hidden] };
-    let weight = builder.tensor(name, file, &[1, hidden], Role::Matrix, Source::default())?;
+    let shape = [1, hidden];
+    let weight = builder.tensor(
+        place,
+        "mlp.shared_expert_gate",
+        "weight",
+        &shape,
+        &shape,
+        Role::Matrix,
+        Source::default(),
+    )?;
     let gate = Linear { weight, bias: None, rows: 1, cols: hidden };
     Ok(SharedExpert { mlp, gate: Some(gate) })
 }

@@ -1,19 +1,15 @@
-//! Qwen3, dense.
+//! Qwen3, dense; also its embedding and reranking models.
 
-use super::builder::{Builder, Dense};
+use super::dense::Dense;
+use super::{Builder, Family};
 use crate::error::PlanError;
 use crate::plan::Plan;
-use sampan_kernels::ops::Pairing;
+
+pub(super) const FAMILY: Family = Family { names: &["qwen3"], translate: plan, gguf: &[], defaults: "{}" };
 
 /// Llama's shape with a norm on every query and key head; the head width is given, never derived.
-pub(crate) fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
+fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let bias = builder.config.flag("attention_bias")?;
     builder.config.size("head_dim")?;
-    builder.dense(&Dense {
-        qkv_bias: bias,
-        o_bias: bias,
-        mlp_bias: false,
-        qk_norm: true,
-        pairing: Pairing::Half,
-    })
+    builder.dense(&Dense { qkv_bias: bias, o_bias: bias, qk_norm: true, ..Dense::default() })
 }

@@ -1,7 +1,7 @@
 //! Qwen3 with experts: 30B-A3B, 235B-A22B and the Coder models of that shape.
 
 use super::dense::Dense;
-use super::experts::softmax_router;
+use super::experts::{PROJECTIONS, softmax_router};
 use super::{Builder, Family, builder::Place};
 use crate::config::Dialect;
 use crate::error::PlanError;
@@ -55,7 +55,7 @@ pub(super) fn mixture(builder: &mut Builder<'_>, place: Place, hidden: usize) ->
     let linear = builder.router(place, "mlp.gate", (experts, hidden), false)?;
     Ok(Moe {
         router: softmax_router(linear, config.flag("norm_topk_prob")?),
-        experts: builder.experts(place, "mlp.experts", experts, (hidden, wide))?,
+        experts: builder.experts(place, "mlp.experts", PROJECTIONS, experts, (hidden, wide))?,
         activation: builder.activation()?,
         top_k,
         shared: None,

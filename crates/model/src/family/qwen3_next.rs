@@ -1,6 +1,7 @@
 //! Qwen3-Next, Qwen3.5 and Qwen3.6, dense and with experts: three layers of gated delta rule to each layer of gated
 //! attention.
 
+use super::qwen2_moe::shared_mixture;
 use super::{Builder, Family, builder::Place};
 use crate::config::{Config, Dialect};
 use crate::error::PlanError;
@@ -64,8 +65,10 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         };
         let ffn_norm = norm(builder, place, "post_attention_layernorm", hidden)?;
         let ffn = match is_mixture(config, index)? {
-            true => Ffn::Moe(builder.qwen_moe(place, hidden)?),
-            false => Ffn::Gated(builder.gated_mlp(place, hidden)?),
+            true => Ffn::Moe(shared_mixture(builder, place, hidden)?),
+            false => {
+                Ffn::Gated(builder.gated(place, "mlp", hidden, config.size("intermediate_size")?, false)?)
+            }
         };
         layers.push(LayerPlan::new(mixer_norm, mixer, ffn_norm, ffn));
     }

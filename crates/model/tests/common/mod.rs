@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, missing_docs)]
 
 use sampan_kernels::{Kernels, Options};
-use sampan_model::{Cache, Chunk, KvFormat, Logits, Model, PAGE, Plan, Scratch};
+use sampan_model::{Cache, CacheSizes, Chunk, KvFormat, Logits, Model, PAGE, Plan, PlanOptions, Scratch};
 use sampan_weights::Checkpoint;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,9 @@ pub fn load(path: &Path) -> Model {
 /// Loads a model with the kernels that `options` choose.
 pub fn load_with(path: &Path, options: Options) -> Model {
     let checkpoint = Checkpoint::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let plan = Plan::from_checkpoint(&checkpoint).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let exact = PlanOptions { exact: options.exact };
+    let plan =
+        Plan::from_checkpoint(&checkpoint, exact).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let kernels = Arc::new(Kernels::new(options).unwrap());
     Model::load(&checkpoint, plan, kernels, &mut |_, _| {}).unwrap()
 }
@@ -62,14 +64,14 @@ impl<'a> Run<'a> {
         let pages = capacity.div_ceil(PAGE);
         // Descending page numbers: a page table that is the identity would hide mistakes.
         let table = (0..pages as u32).rev().collect();
-        let cache = Cache::new(model.plan(), kv, pages);
+        let cache = Cache::new(model.plan(), CacheSizes { format: kv, pages, slots: 2 });
         Run { model, cache, scratch: Scratch::default(), pages: table, start: 0 }
     }
 
     /// Logits of all `tokens`, `[n, vocab]`.
     pub fn feed(&mut self, tokens: &[u32]) -> Vec<f32> {
         let mut logits = Vec::new();
-        let chunk = Chunk { tokens, start: self.start, pages: &self.pages, logits: Logits::All };
+        let chunk = Chunk { tokens, start: self.start, pages: &self.pages, slot: 1, logits: Logits::All };
         self.model.forward(&[chunk], &mut self.cache, &mut self.scratch, &mut logits);
         self.start += tokens.len();
         logits

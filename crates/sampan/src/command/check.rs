@@ -7,7 +7,7 @@ use crate::flags::MachineArgs;
 use crate::render::{grouped, table};
 use clap::Args;
 use sampan::{KvFormat, LoadOptions, Model, Prepared, Source};
-use sampan_model::{Cache, Chunk, Logits, PAGE, Scratch};
+use sampan_model::{Cache, CacheSizes, Chunk, Logits, PAGE, Scratch};
 use sampan_weights::{Checkpoint, Tensor};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -205,7 +205,7 @@ fn compare(model: &Model, golden: &Golden, way: &Way, kv: KvFormat) -> Row {
     let vocab = model.plan().vocab;
     let length = golden.ids.len() + golden.greedy.len();
     let pages: Vec<u32> = (0..length.div_ceil(PAGE) as u32).collect();
-    let mut cache = Cache::new(model.plan(), kv, pages.len());
+    let mut cache = Cache::new(model.plan(), CacheSizes { format: kv, pages: pages.len(), slots: 1 });
     let mut scratch = Scratch::default();
     let mut logits = Vec::new();
     let mut row = Row {
@@ -222,7 +222,8 @@ fn compare(model: &Model, golden: &Golden, way: &Way, kv: KvFormat) -> Row {
     let mut last = Vec::new();
     for &size in way.chunks.iter().cycle() {
         let end = golden.ids.len().min(start.saturating_add(size));
-        let chunk = Chunk { tokens: &golden.ids[start..end], start, pages: &pages, logits: Logits::All };
+        let chunk =
+            Chunk { tokens: &golden.ids[start..end], start, pages: &pages, slot: 0, logits: Logits::All };
         model.forward(&[chunk], &mut cache, &mut scratch, &mut logits);
         for (at, ours) in (start..end).zip(logits.chunks_exact(vocab)) {
             row.add(at, &ours[..golden.vocab], &golden.logits[at * golden.vocab..][..golden.vocab]);
@@ -243,7 +244,7 @@ fn compare(model: &Model, golden: &Golden, way: &Way, kv: KvFormat) -> Row {
         }
         row.greedy += 1;
         let start = golden.ids.len() + step;
-        let chunk = Chunk { tokens: &[expected], start, pages: &pages, logits: Logits::Last };
+        let chunk = Chunk { tokens: &[expected], start, pages: &pages, slot: 0, logits: Logits::Last };
         model.forward(&[chunk], &mut cache, &mut scratch, &mut last);
     }
     row

@@ -1,7 +1,9 @@
 //! Loading: every tensor that the plan names, packed for this CPU.
 
+mod source;
+
 use crate::error::LoadError;
-use crate::plan::{Plan, Role, TensorId};
+use crate::plan::{Plan, Role, TensorId, TensorSpec};
 use sampan_kernels::Kernels;
 use sampan_kernels::Matrix;
 use sampan_weights::Checkpoint;
@@ -20,6 +22,7 @@ pub struct Model {
 enum Weight {
     Matrix(Matrix),
     Vector(Vec<f32>),
+    Ids(Vec<u32>),
     Constant,
 }
 
@@ -34,20 +37,21 @@ impl Model {
         kernels: Arc<Kernels>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Model, LoadError> {
-        let total =
-            plan.kept().map(|t| t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64);
-        let (mut done, total) = (0, total.sum());
+        let held = |t: &TensorSpec| t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64;
+        let (mut done, total) = (0, plan.kept().map(held).sum());
         checkpoint.check_length()?;
         let mut weights = Vec::with_capacity(plan.tensors.len());
-        for spec in &plan.tensors {
+        for (index, spec) in plan.tensors.iter().enumerate() {
             let tensor =
                 checkpoint.tensor(&spec.name).ok_or_else(|| LoadError::Gone { name: spec.name.clone() })?;
             weights.push(match spec.role {
                 Role::Constant => Weight::Constant,
-                Role::Vector => Weight::Vector(tensor.to_f32()?),
+                Role::Vector => Weight::Vector(source::vector(checkpoint, spec)?),
+                Role::Ids => Weight::Ids(source::ids(checkpoint, spec)?),
                 Role::Matrix => {
                     let (rows, cols) = spec.rows_cols();
-                    let matrix = kernels.pack(spec.format, rows, cols, tensor.data);
+                    let data = source::matrix(checkpoint, &tensor, spec)?;
+                    let matrix = kernels.pack(spec.format, rows, cols, &data);
                     Weight::Matrix(matrix.map_err(|source| LoadError::Pack {
                         name: spec.name.clone(),
                         format: spec.format,
@@ -56,10 +60,13 @@ impl Model {
                 }
             });
             if spec.role != Role::Constant {
-                done += tensor.data.len() as u64;
+                done += held(spec);
                 progress(done, total);
             }
-            checkpoint.release(&tensor);
+            // Several tensors of the plan may come from one of the file, one after the other.
+            if plan.tensors.get(index + 1).is_none_or(|next| next.name != spec.name) {
+                checkpoint.release(&tensor);
+            }
         }
         Ok(Model { plan, kernels, weights })
     }
@@ -81,7 +88,7 @@ impl Model {
         for (spec, weight) in self.plan.tensors.iter().zip(&self.weights) {
             let bad = |values: &[f32]| values.iter().filter(|x| !x.is_finite()).count();
             let count = match weight {
-                Weight::Constant => 0,
+                Weight::Constant | Weight::Ids(_) => 0,
                 Weight::Vector(values) => bad(values),
                 Weight::Matrix(matrix) => {
                     row.resize(matrix.cols(), 0.0);
@@ -111,6 +118,13 @@ impl Model {
         match &self.weights[id] {
             Weight::Vector(values) => values,
             _ => unreachable!("{} is no vector in the plan", self.plan.tensors[id].name),
+        }
+    }
+
+    pub(crate) fn ids(&self, id: TensorId) -> &[u32] {
+        match &self.weights[id] {
+            Weight::Ids(ids) => ids,
+            _ => unreachable!("{} is no table in the plan", self.plan.tensors[id].name),
         }
     }
 }

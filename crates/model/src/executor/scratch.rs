@@ -1,0 +1,76 @@
+//! Activations, kept between calls so that they are allocated once.
+
+use super::attention::AttentionScratch;
+use super::compressed::CompressedScratch;
+use super::delta::DeltaScratch;
+use super::ffn::GatedScratch;
+use super::hyper::HyperScratch;
+use super::latent::LatentScratch;
+use super::moe::MoeScratch;
+use crate::plan::{Ffn, Mixer, Plan};
+use sampan_kernels::MatmulScratch;
+use sampan_kernels::ops::RopeAngles;
+
+/// Memory that forward passes reuse.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(super) residual: Vec<f32>,  // [n, streams * hidden]
+    pub(super) input: Vec<f32>,     // [n, hidden]: the streams mixed, where there are several
+    pub(super) normed: Vec<f32>,    // [n, hidden]
+    pub(super) result: Vec<f32>,    // [n, hidden]: of a sublayer, where it is not added at once
+    pub(super) per_layer: Vec<f32>, // [n, layers * width]
+    pub(super) tokens: Vec<u32>,
+    pub(super) positions: Vec<u32>,
+    pub(super) angles: Vec<RopeAngles>,
+    pub(super) matmul: MatmulScratch,
+    pub(super) attention: AttentionScratch,
+    pub(super) latent: LatentScratch,
+    pub(super) compressed: CompressedScratch,
+    pub(super) delta: DeltaScratch,
+    pub(super) gated: GatedScratch,
+    pub(super) moe: MoeScratch,
+    pub(super) hyper: HyperScratch,
+}
+
+impl Scratch {
+    /// Bytes of activations for a batch of `tokens`, its quantised copies included.
+    pub(crate) fn bytes(plan: &Plan, tokens: usize) -> usize {
+        // Numbers per token and numbers once, of the widest layer of each kind.
+        let (mut kinds, mut once) = ([0; 6], 0);
+        let mut widest = plan.hidden;
+        for layer in &plan.layers {
+            let (kind, numbers) = match &layer.mixer {
+                Mixer::Attention(a) => (0, AttentionScratch::numbers(a)),
+                Mixer::Latent(l) => {
+                    let (numbers, block) = LatentScratch::numbers(l);
+                    once = once.max(block);
+                    (1, numbers)
+                }
+                Mixer::Compressed(c) => (2, CompressedScratch::numbers(c)),
+                Mixer::Delta(d) => (3, DeltaScratch::numbers(d)),
+            };
+            kinds[kind] = kinds[kind].max(numbers);
+            if let Ffn::Gated(gated) | Ffn::Parallel { dense: gated, .. } = &layer.ffn {
+                kinds[4] = kinds[4].max(2 * gated.gate.rows);
+                widest = widest.max(gated.gate.rows);
+            }
+            kinds[5] = kinds[5].max(layer.ffn.moe().map_or(0, MoeScratch::numbers));
+        }
+        let streams = plan.hyper.as_ref().map_or(1, |hyper| hyper.streams);
+        let hyper = plan.hyper.as_ref().map_or(0, |hyper| HyperScratch::numbers(hyper, plan.hidden));
+        let per_layer = plan.per_layer.map_or(0, |inputs| inputs.projection.rows);
+        let stream = (streams + 3) * plan.hidden + hyper + per_layer;
+        let per_token = stream + kinds.iter().sum::<usize>();
+        // One int8 copy and one bf16 copy of the widest input at most, and a row of logits.
+        tokens * (per_token * size_of::<f32>() + widest * 3) + (once + plan.vocab) * size_of::<f32>()
+    }
+
+    pub(super) fn resize(&mut self, plan: &Plan, n: usize) {
+        let streams = plan.hyper.as_ref().map_or(1, |hyper| hyper.streams);
+        self.residual.resize(n * streams * plan.hidden, 0.0);
+        for buffer in [&mut self.input, &mut self.normed, &mut self.result] {
+            buffer.resize(n * plan.hidden, 0.0);
+        }
+        self.angles.resize_with(plan.ropes.len(), RopeAngles::new);
+    }
+}

@@ -1,0 +1,161 @@
+//! From tensors of a file to those of the model: rows are chosen, transposed, and brought into the held format.
+
+use crate::error::LoadError;
+use crate::plan::{Rows, Source, Storage, TensorSpec};
+use sampan_kernels::Format;
+use sampan_weights::{Checkpoint, Dtype, Tensor};
+use std::borrow::Cow;
+
+/// A tensor of the file; the plan was made from the same checkpoint.
+fn find<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<Tensor<'a>, LoadError> {
+    checkpoint.tensor(name).ok_or_else(|| LoadError::Gone { name: name.to_string() })
+}
+
+/// Whole numbers below 2^32, all of them below `limit`.
+pub(super) fn ids(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<u32>, LoadError> {
+    let tensor = find(checkpoint, &spec.name)?;
+    let ids = tensor.to_i64s()?;
+    let wrong = |id: i64| tensor.error(format!("{id} is not a number of an expert"));
+    Ok(ids
+        .into_iter()
+        .map(|id| u32::try_from(id).map_err(|_| wrong(id)))
+        .collect::<Result<_, sampan_weights::Error>>()?)
+}
+
+/// The numbers of a vector.
+pub(super) fn vector(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<f32>, LoadError> {
+    let all = find(checkpoint, &spec.name)?.to_f32()?;
+    let Source { rows, map, .. } = &spec.source;
+    let len = spec.count() as usize;
+    match rows {
+        Rows::All if all.len() == len => Ok(all.into_iter().map(|x| map.apply(x)).collect()),
+        _ => Ok((0..len).map(|i| map.apply(all[rows.index(i)])).collect()),
+    }
+}
+
+/// The bytes of a matrix in its held format, row-major.
+pub(super) fn matrix<'a>(
+    checkpoint: &'a Checkpoint,
+    tensor: &Tensor<'a>,
+    spec: &TensorSpec,
+) -> Result<Cow<'a, [u8]>, LoadError> {
+    let (rows, cols) = spec.rows_cols();
+    let source = &spec.source;
+    match (&source.storage, tensor.dtype) {
+        (Storage::Plain, Dtype::Block(format)) if !source.transposed => {
+            let bytes = plain(tensor, format, &source.rows, rows);
+            match format == spec.format {
+                true => Ok(bytes),
+                false => Ok(Cow::Owned(converted(&bytes, format, spec.format, cols))),
+            }
+        }
+        (Storage::Fp4 { scale }, _) => {
+            let scale = find(checkpoint, scale)?;
+            Ok(Cow::Owned(mxfp4(tensor.data, scale.data, &source.rows, rows, cols / 32)))
+        }
+        (Storage::Mxfp4 { scale }, _) => {
+            let scale = find(checkpoint, scale)?;
+            Ok(Cow::Owned(mxfp4(tensor.data, scale.data, &source.rows, rows, cols / 32)))
+        }
+        _ => {
+            let mut floats = match source.transposed {
+                false => numbers(checkpoint, tensor, source, 0..rows)?,
+                true => numbers(checkpoint, tensor, source, 0..cols)?,
+            };
+            if source.transposed {
+                floats = transposed(&floats, &source.columns, rows, cols);
+            }
+            let mut out = Vec::new();
+            encode(spec.format, &floats, &mut out);
+            Ok(Cow::Owned(out))
+        }
+    }
+}
+
+/// Rows of a tensor whose rows are whole blocks.
+fn plain<'a>(tensor: &Tensor<'a>, format: Format, which: &Rows, rows: usize) -> Cow<'a, [u8]> {
+    let width = tensor.shape.last().copied().unwrap_or(1);
+    let bytes = format.row_bytes(width).unwrap_or(0); // whole blocks: checked when the file was read
+    match which.consecutive() {
+        true => Cow::Borrowed(&tensor.data[which.index(0) * bytes..][..rows * bytes]),
+        false => {
+            let row = |i| &tensor.data[which.index(i) * bytes..][..bytes];
+            Cow::Owned((0..rows).flat_map(row).copied().collect())
+        }
+    }
+}
+
+/// Rows in another format, a row at a time.
+fn converted(bytes: &[u8], from: Format, to: Format, cols: usize) -> Vec<u8> {
+    let (mut floats, mut out) = (vec![0.0; cols], Vec::new());
+    let row = from.row_bytes(cols).unwrap_or(1).max(1);
+    for row in bytes.chunks_exact(row) {
+        from.decode(row, &mut floats);
+        encode(to, &floats, &mut out);
+    }
+    out
+}
+
+fn encode(format: Format, floats: &[f32], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + format.row_bytes(floats.len()).unwrap_or(0), 0);
+    format
+        .encode(floats, &mut out[start..])
+        .expect("the plan holds only formats with an encoder in whole blocks");
+}
+
+/// Rows `wanted` of the model as the numbers that the file means, one row of the file for each.
+fn numbers(
+    checkpoint: &Checkpoint,
+    tensor: &Tensor<'_>,
+    source: &Source,
+    wanted: std::ops::Range<usize>,
+) -> Result<Vec<f32>, LoadError> {
+    let width = tensor.shape.last().copied().unwrap_or(1);
+    let bytes = tensor.data.len() / (tensor.count() / width.max(1)).max(1);
+    let mut out = Vec::with_capacity(wanted.len() * width);
+    let scale = match &source.storage {
+        Storage::Fp8 { scale, block } => Some((find(checkpoint, scale)?.to_f32()?, *block)),
+        _ => None,
+    };
+    let shape = [1, width];
+    for row in wanted.map(|i| source.rows.index(i)) {
+        let line = Tensor::new(tensor.name, &shape, tensor.dtype, &tensor.data[row * bytes..][..bytes])?;
+        let mut floats = line.to_f32()?;
+        if let Some((factors, block)) = &scale {
+            let factors = &factors[row / block.0 * width.div_ceil(block.1)..];
+            for (part, factor) in floats.chunks_mut(block.1).zip(factors) {
+                part.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+        out.append(&mut floats);
+    }
+    Ok(out)
+}
+
+/// `rows x cols` from `cols` lines of a file, of which `columns` are taken.
+fn transposed(lines: &[f32], columns: &Rows, rows: usize, cols: usize) -> Vec<f32> {
+    let width = lines.len() / cols.max(1);
+    let mut out = vec![0.0; rows * cols];
+    for (col, line) in lines.chunks_exact(width.max(1)).enumerate() {
+        for row in 0..rows {
+            out[row * cols + col] = line[columns.index(row)];
+        }
+    }
+    out
+}
+
+/// FP4 with neighbours in a byte, and E8M0 scales beside it, as blocks of [`Format::MXFP4`]: the same numbers.
+fn mxfp4(codes: &[u8], scales: &[u8], which: &Rows, rows: usize, blocks: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(rows * blocks * Format::MXFP4.block_bytes());
+    for row in (0..rows).map(|i| which.index(i)) {
+        let scales = &scales[row * blocks..][..blocks];
+        let codes = codes[row * blocks * 16..][..blocks * 16].chunks_exact(16);
+        for (scale, codes) in scales.iter().zip(codes) {
+            let code = |i: usize| codes[i / 2] >> (4 * (i % 2)) & 15;
+            out.push(*scale);
+            out.extend((0..16).map(|j| code(j) | code(j + 16) << 4));
+        }
+    }
+    out
+}
