@@ -38,6 +38,11 @@ impl Rope {
             }
             Some("llama3") => scaling.llama3(&mut rope)?,
             Some("yarn") => scaling.yarn(&mut rope, theta, dim)?,
+            // Pairs over the whole head, of which only the first part turns (Gemma 4).
+            Some("proportional") => {
+                let turning = (scaling.need("partial_rotary_factor")? * dim as f32) as usize / 2;
+                rope.frequencies.iter_mut().skip(turning).for_each(|f| *f = 0.0);
+            }
             Some(_) => {
                 let field = if scaling.string("rope_type")?.is_some() { "rope_type" } else { "type" };
                 return Err(config.unsupported(&format!("{key}.{field}")));

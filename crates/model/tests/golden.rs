@@ -91,6 +91,14 @@ const GOLDENS: &[(&str, bool)] = &[
     ("deepseek_v4", true),
     ("deepseek_v4_long", true),
     ("deepseek_v4_mixed", true),
+    ("gemma2", true),
+    ("gemma3", true),
+    ("gemma3_mm", false),
+    ("gemma4_e2b", true),
+    ("gemma4_e2b_mm", false),
+    ("gemma4_31b", true),
+    ("gemma4_26b_a4b", true),
+    ("gemma4_26b_a4b_mm", false),
     ("gpt_oss", true),
     ("gpt_oss_mxfp4", true),
 ];
@@ -119,7 +127,8 @@ fn published_configuration_keys_give_the_same_model() {
 #[test]
 fn gguf_goldens() {
     let Some(root) = shared("golden-gguf") else { return };
-    for family in ["llama", "qwen2_yarn", "qwen3", "qwen3_moe", "qwen3_5_128", "deepseek_v3", "gpt_oss_trunc"]
+    for family in
+        ["llama", "qwen2_yarn", "qwen3", "qwen3_moe", "qwen3_5_128", "deepseek_v3", "gpt_oss_trunc", "gemma3"]
     {
         check(&root.join(format!("{family}.gguf")), &root.join(format!("{family}.golden.safetensors")));
     }

@@ -5,6 +5,8 @@ mod deepseek;
 mod deepseek_v4;
 mod dense;
 mod experts;
+mod gemma;
+mod gemma4;
 mod gpt_oss;
 mod llama;
 mod qwen2;
@@ -51,6 +53,9 @@ const FAMILIES: &[Family] = &[
     deepseek::V3,
     deepseek::V32,
     deepseek_v4::FAMILY,
+    gemma::GEMMA2,
+    gemma::GEMMA3,
+    gemma4::FAMILY,
     gpt_oss::FAMILY,
 ];
 
