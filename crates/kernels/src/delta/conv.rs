@@ -4,8 +4,8 @@ use crate::Kernels;
 use crate::isa::conv::conv_silu;
 use std::ops::Range;
 
-/// Longest kernel.
-const MAX_TAPS: usize = 16;
+/// Taps of the longest convolution.
+pub const MAX_TAPS: usize = 16;
 
 /// One run of consecutive rows of one sequence.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Kernels {
     /// `x` and `out` are `n x channels`; there are `K` taps, each one number per channel, the last on the row itself.
     ///
     /// # Panics
-    /// If there are no taps or more than 16, or their lengths differ; if a state does not fit them, or a span's rows are
+    /// If there are no taps or more than [`MAX_TAPS`], or their lengths differ; if a state does not fit them, or a span's rows are
     /// beyond `x`.
     pub fn causal_conv_silu(&self, taps: &[&[f32]], spans: &mut [ConvSpan<'_>], x: &[f32], out: &mut [f32]) {
         let kernel = taps.len();

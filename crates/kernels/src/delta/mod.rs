@@ -20,7 +20,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 
-pub use conv::{ConvSpan, conv_state_len};
+pub use conv::{ConvSpan, MAX_TAPS, conv_state_len};
 pub use rule::DeltaSpan;
 
 /// Columns of `S` that lie together.

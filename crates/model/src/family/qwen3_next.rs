@@ -8,7 +8,7 @@ use crate::error::PlanError;
 use crate::names::Table;
 use crate::plan::*;
 use crate::rope::Rope;
-use sampan_kernels::delta::{DeltaShape, KeyHeads};
+use sampan_kernels::delta::{DeltaShape, KeyHeads, MAX_TAPS};
 use sampan_kernels::ops::Pairing;
 
 pub(super) const NEXT: Family = Family {
@@ -245,6 +245,9 @@ fn delta(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<Delta
     let config = builder.config;
     let shape = shape(config)?;
     let (heads, taps) = (shape.value_heads, config.size("linear_conv_kernel_dim")?);
+    if taps > MAX_TAPS {
+        return Err(config.unsupported("linear_conv_kernel_dim"));
+    }
     let (channels, outputs) = (shape.channels(), shape.outputs());
     let module = |name: &str| format!("linear_attn.{name}");
     let (qkv, z) = if builder.has(place, &module("in_proj_qkvz"), "weight") {

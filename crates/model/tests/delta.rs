@@ -1,0 +1,166 @@
+//! Models with layers of gated delta rule: their state is saved, restored and kept apart from other sequences'.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Golden, Run, difference, load, shared};
+use sampan_model::{Cache, CacheSizes, Chunk, KvFormat, Logits, Model, PAGE, Plan, PlanOptions, Scratch};
+use sampan_weights::Checkpoint;
+use serde_json::{Value, json};
+
+const FAMILIES: &[&str] = &["qwen3_next", "qwen3_5", "qwen3_5_moe_mm"];
+
+/// Calls `test` with each family's model and two pages and a bit of tokens.
+fn each_model(test: impl Fn(&Model, &[u32])) {
+    let Some(root) = shared("golden") else { return };
+    for family in FAMILIES {
+        let golden = Golden::read(&root.join(family).join("golden.safetensors"));
+        let tokens: Vec<u32> = golden.ids.iter().chain(&golden.greedy).chain(&golden.ids).copied().collect();
+        test(&load(&root.join(family)), &tokens[..2 * PAGE + 9]);
+    }
+}
+
+/// One model with a cache that several sequences share.
+struct Sequences<'a> {
+    model: &'a Model,
+    cache: Cache,
+    scratch: Scratch,
+}
+
+impl<'a> Sequences<'a> {
+    fn new(model: &'a Model, pages: usize, slots: usize) -> Sequences<'a> {
+        let cache = Cache::new(model.plan(), CacheSizes { format: KvFormat::F32, pages, slots });
+        Sequences { model, cache, scratch: Scratch::default() }
+    }
+
+    fn feed(&mut self, chunks: &[Chunk<'_>]) -> Vec<f32> {
+        let mut logits = Vec::new();
+        self.model.forward(chunks, &mut self.cache, &mut self.scratch, &mut logits);
+        logits
+    }
+}
+
+fn chunk<'a>(tokens: &'a [u32], start: usize, end: usize, pages: &'a [u32], slot: u32) -> Chunk<'a> {
+    Chunk { tokens: &tokens[start..end], start, pages, slot, logits: Logits::All }
+}
+
+#[test]
+fn a_state_saved_at_a_page_border_goes_on_in_another_slot() {
+    each_model(|model, tokens| {
+        let expected = Run::new(model, KvFormat::F32, tokens.len()).feed(tokens);
+        let (border, vocab) = (PAGE, model.plan().vocab);
+        let mut sequences = Sequences::new(model, 8, 4);
+        sequences.feed(&[chunk(tokens, 0, 5, &[3], 2)]);
+        sequences.feed(&[chunk(tokens, 5, border, &[3], 2)]);
+        sequences.cache.copy_slot(model.kernels(), 2, 0);
+        // The first sequence goes on with other tokens and then ends; its slot is taken by a new one.
+        let other: Vec<u32> = tokens.iter().rev().copied().collect();
+        sequences.feed(&[chunk(&other, border, other.len(), &[3, 4, 5], 2)]);
+        sequences.feed(&[chunk(&other, 0, 7, &[6], 2)]);
+        for slot in [1, 3] {
+            sequences.cache.copy_slot(model.kernels(), 0, slot);
+            let rest = sequences.feed(&[chunk(tokens, border, tokens.len(), &[3, 1, 2], slot)]);
+            assert_eq!(
+                difference(&rest, &expected[border * vocab..]),
+                0.0,
+                "{} slot {slot}",
+                model.plan().family
+            );
+        }
+    });
+}
+
+#[test]
+fn sequences_of_a_batch_do_not_meet() {
+    each_model(|model, tokens| {
+        let vocab = model.plan().vocab;
+        let texts = [tokens.to_vec(), tokens.iter().rev().copied().collect(), tokens[11..].to_vec()];
+        let alone: Vec<Vec<f32>> =
+            texts.iter().map(|text| Run::new(model, KvFormat::F32, text.len()).feed(text)).collect();
+        let per = tokens.len().div_ceil(PAGE) as u32;
+        let pages: Vec<Vec<u32>> = (0..3).map(|s| (0..per).map(|page| 3 * page + s).collect()).collect();
+        let mut sequences = Sequences::new(model, 3 * per as usize, 3);
+        let mut at = [0; 3];
+        for step in 0.. {
+            // Another order and other sizes in every step.
+            let parts: Vec<(usize, usize)> = (0..3)
+                .map(|s| (s + step) % 3)
+                .map(|s| (s, [1, 9, 4, 30][(s + step) % 4].min(texts[s].len() - at[s])))
+                .filter(|(_, n)| *n > 0)
+                .collect();
+            if parts.is_empty() {
+                break;
+            }
+            let chunks: Vec<Chunk<'_>> =
+                parts.iter().map(|&(s, n)| chunk(&texts[s], at[s], at[s] + n, &pages[s], s as u32)).collect();
+            let logits = sequences.feed(&chunks);
+            let mut rows = logits.chunks(vocab);
+            for (s, n) in parts {
+                let logits = rows.by_ref().take(n).flatten().copied().collect::<Vec<f32>>();
+                let expected = &alone[s][at[s] * vocab..(at[s] + n) * vocab];
+                assert_eq!(
+                    difference(&logits, expected),
+                    0.0,
+                    "{} sequence {s} step {step}",
+                    model.plan().family
+                );
+                at[s] += n;
+            }
+        }
+    });
+}
+
+#[test]
+fn towers_and_heads_beside_the_text_model_are_named() {
+    let Some(root) = shared("golden") else { return };
+    let checkpoint = Checkpoint::open(&root.join("qwen3_5_mm")).unwrap();
+    let plan = Plan::from_checkpoint(&checkpoint, PlanOptions::default()).unwrap();
+    let what: Vec<&str> = plan.set_aside.iter().map(|aside| aside.what).collect();
+    assert_eq!(what, ["vision tower"]);
+    let tensors = plan.set_aside[0].tensors;
+    let visual = checkpoint.tensors().filter(|tensor| tensor.name.starts_with("model.visual.")).count();
+    assert_eq!(tensors, visual);
+}
+
+#[test]
+fn configurations_that_make_no_sense() {
+    let Some(root) = shared("golden") else { return };
+    let kinds = json!(["full_attention", "linear_attention", "ssm", "full_attention", "linear_attention"]);
+    let cases: &[(&str, &str, Value, &[&str])] = &[
+        ("qwen3_5", "output_gate_type", json!("swish"), &["output_gate_type", "swish", "not supported"]),
+        ("qwen3_5", "attn_output_gate", json!(false), &["attn_output_gate", "false"]),
+        ("qwen3_next", "attention_bias", json!(true), &["attention_bias"]),
+        ("qwen3_next", "hidden_act", json!("gelu"), &["hidden_act", "gelu"]),
+        ("qwen3_5", "layer_types", kinds, &["layer_types", "ssm"]),
+        ("qwen3_5", "layer_types", json!(["full_attention"]), &["layer_types", "5"]),
+        ("qwen3_5", "linear_num_value_heads", json!(3), &["linear_num_value_heads", "linear_num_key_heads"]),
+        ("qwen3_5", "linear_key_head_dim", json!(4096), &["linear_key_head_dim", "4096"]),
+        ("qwen3_5", "linear_conv_kernel_dim", json!(100), &["linear_conv_kernel_dim", "100"]),
+        ("qwen3_5", "linear_value_head_dim", json!(16), &["linear_attn.", "160", "128"]),
+        ("qwen3_next", "num_key_value_heads", json!(3), &["num_key_value_heads"]),
+        (
+            "qwen3_5",
+            "rope_parameters",
+            json!({"rope_type": "default", "partial_rotary_factor": 2.0}),
+            &["partial_rotary_factor", "2"],
+        ),
+    ];
+    for (family, key, value, words) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(root.join(family).join("config.json")).unwrap();
+        let mut config: Value = serde_json::from_str(&text).unwrap();
+        config[*key] = value.clone();
+        std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+        let weights = "model.safetensors";
+        std::fs::copy(root.join(family).join(weights), dir.path().join(weights)).unwrap();
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        let error = match Plan::from_checkpoint(&checkpoint, PlanOptions::default()) {
+            Ok(_) => panic!("{family} {key} = {value}: planned"),
+            Err(error) => error.to_string(),
+        };
+        for word in *words {
+            assert!(error.contains(word), "{family} {key} = {value}: {word:?} is not in {error:?}");
+        }
+    }
+}
