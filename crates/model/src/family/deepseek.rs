@@ -54,7 +54,6 @@ const LATENT_EPS: f32 = 1e-6;
 fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let config = builder.config;
     let hidden = config.size("hidden_size")?;
-    let vocab = config.size("vocab_size")?;
     let widths = Widths::of(config)?;
     if config.flag("attention_bias")? {
         return Err(config.unsupported("attention_bias"));
@@ -63,7 +62,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     if config.dialect() == Dialect::Gguf {
         rope.attention_factor = 1.0; // the files' other readers multiply it in and divide it out again
     }
-    let embedding = builder.linear(Place::Global, "embed_tokens", (vocab, hidden), false)?.weight;
+    let (vocab, embedding, head) = builder.embedding(hidden)?;
     let mut layers = Vec::new();
     for index in 0..config.layers()? {
         let place = Place::Layer(index);
@@ -77,7 +76,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         layers.push(LayerPlan::new(mixer_norm, mixer, ffn_norm, ffn));
     }
     Ok(Plan {
-        family: "deepseek",
+        family: builder.family,
         hidden,
         vocab,
         context: config.size("max_position_embeddings")?,
@@ -87,7 +86,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         ropes: vec![rope],
         layers,
         norm: builder.norm(Place::Global, "norm", hidden)?,
-        head: Some(builder.linear(Place::Global, "lm_head", (vocab, hidden), false)?),
+        head,
         final_softcap: None,
         hyper: None,
         tensors: Vec::new(),
@@ -282,7 +281,11 @@ fn is_mixture(config: &Config, index: usize) -> Result<bool, PlanError> {
 fn mixture(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<Moe, PlanError> {
     let config = builder.config;
     let (experts, width) = (config.size("n_routed_experts")?, config.size("moe_intermediate_size")?);
-    let router = router(builder, place, hidden, experts)?;
+    let top_k = config.size("num_experts_per_tok")?;
+    if top_k > experts {
+        return Err(config.bad("num_experts_per_tok", "at most the number of experts"));
+    }
+    let router = router(builder, place, hidden, experts, top_k)?;
     let shared = match config.usize("n_shared_experts")?.unwrap_or(0) {
         0 => None,
         n => {
@@ -294,7 +297,7 @@ fn mixture(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<Moe
         router,
         experts: builder.experts(place, "mlp.experts", PROJECTIONS, experts, (hidden, width))?,
         activation: Activation::Silu,
-        top_k: config.size("num_experts_per_tok")?,
+        top_k,
         shared,
     })
 }
@@ -304,6 +307,7 @@ fn router(
     place: Place,
     hidden: usize,
     experts: usize,
+    top_k: usize,
 ) -> Result<Router, PlanError> {
     let config = builder.config;
     let score = match (config.dialect(), config.get("scoring_func")) {
@@ -323,7 +327,7 @@ fn router(
     let (bias, top) = match (config.dialect(), config.string("topk_method")?.as_deref()) {
         (Dialect::Gguf, _) => match score {
             Score::Softmax => (false, limited.then_some(1)),
-            _ => (true, limited.then_some(2)),
+            _ => (builder.has(place, "exp_probs_b", "bias"), limited.then_some(2)),
         },
         (_, Some("greedy")) => (false, None),
         (_, Some("group_limited_greedy")) => (false, limited.then_some(1)),
@@ -332,7 +336,7 @@ fn router(
     };
     let groups = match top {
         None => None,
-        Some(top) => Some(groups(config, experts, top)?),
+        Some(top) => Some(groups(config, experts, top, top_k)?),
     };
     let (module, part) = match config.dialect() {
         Dialect::HuggingFace => ("mlp.gate", "e_score_correction_bias"),
@@ -357,13 +361,13 @@ fn router(
     })
 }
 
-fn groups(config: &Config, experts: usize, top: usize) -> Result<Groups, PlanError> {
+fn groups(config: &Config, experts: usize, top: usize, top_k: usize) -> Result<Groups, PlanError> {
     let (count, used) = (config.size("n_group")?, config.size("topk_group")?);
     if !experts.is_multiple_of(count) || experts / count < top {
         return Err(config.bad("n_group", "a divisor of the number of experts"));
     }
-    if used > count {
-        return Err(config.bad("topk_group", "no more than n_group"));
+    if used > count || used * (experts / count) < top_k {
+        return Err(config.bad("topk_group", "at most n_group, with as many experts as a token uses"));
     }
     Ok(Groups { count, used, top })
 }

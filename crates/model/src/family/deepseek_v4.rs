@@ -85,7 +85,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         })
         .collect::<Result<Vec<_>, PlanError>>()?;
     Ok(Plan {
-        family: "deepseek_v4",
+        family: builder.family,
         hidden,
         vocab,
         context: config.size("max_position_embeddings")?,
@@ -299,6 +299,9 @@ fn mixture(builder: &mut Builder<'_>, index: usize, hidden: usize, vocab: usize)
     let place = Place::Layer(index);
     let (experts, width) = (config.size("n_routed_experts")?, config.size("moe_intermediate_size")?);
     let top_k = config.size("num_experts_per_tok")?;
+    if top_k > experts {
+        return Err(config.bad("num_experts_per_tok", "at most the number of experts"));
+    }
     let limit = match config.get("swiglu_limit") {
         Some(serde_json::Value::Array(limits)) => {
             limits.get(index).and_then(|limit| limit.as_f64()).map(|x| x as f32)
