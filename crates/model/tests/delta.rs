@@ -5,20 +5,35 @@
 mod common;
 
 use common::{Golden, Run, difference, load, shared};
+use sampan_fixtures::Family;
 use sampan_model::{Cache, CacheSizes, Chunk, KvFormat, Logits, Model, PAGE, Plan, PlanOptions, Scratch};
 use sampan_weights::Checkpoint;
 use serde_json::{Value, json};
+use std::path::Path;
+use tempfile::TempDir;
 
-const FAMILIES: &[&str] = &["qwen3_next", "qwen3_5", "qwen3_5_moe_mm"];
+/// Goldens that stand in for the family where the shared folder is there.
+const GOLDENS: &[&str] = &["qwen3_next", "qwen3_5_moe_mm"];
 
-/// Calls `test` with each family's model and two pages and a bit of tokens.
+/// Calls `test` with each model and two pages and a bit of tokens.
 fn each_model(test: impl Fn(&Model, &[u32])) {
-    let Some(root) = shared("golden") else { return };
-    for family in FAMILIES {
-        let golden = Golden::read(&root.join(family).join("golden.safetensors"));
+    let check = |model: &Path, golden: &Path| {
+        let golden = Golden::read(golden);
         let tokens: Vec<u32> = golden.ids.iter().chain(&golden.greedy).chain(&golden.ids).copied().collect();
-        test(&load(&root.join(family)), &tokens[..2 * PAGE + 9]);
+        test(&load(model), &tokens[..2 * PAGE + 9]);
+    };
+    let (dir, family) = fixture();
+    check(dir.path(), &family.golden);
+    let Some(root) = shared("golden") else { return };
+    for family in GOLDENS {
+        check(&root.join(family), &root.join(family).join("golden.safetensors"));
     }
+}
+
+fn fixture() -> (TempDir, Family) {
+    let (dir, family) = (tempfile::tempdir().unwrap(), Family::load("qwen3_5").unwrap());
+    family.write_checkpoint(dir.path()).unwrap();
+    (dir, family)
 }
 
 /// One model with a cache that several sequences share.
@@ -125,42 +140,33 @@ fn towers_and_heads_beside_the_text_model_are_named() {
 
 #[test]
 fn configurations_that_make_no_sense() {
-    let Some(root) = shared("golden") else { return };
-    let kinds = json!(["full_attention", "linear_attention", "ssm", "full_attention", "linear_attention"]);
-    let cases: &[(&str, &str, Value, &[&str])] = &[
-        ("qwen3_5", "output_gate_type", json!("swish"), &["output_gate_type", "swish", "not supported"]),
-        ("qwen3_5", "attn_output_gate", json!(false), &["attn_output_gate", "false"]),
-        ("qwen3_next", "attention_bias", json!(true), &["attention_bias"]),
-        ("qwen3_next", "hidden_act", json!("gelu"), &["hidden_act", "gelu"]),
-        ("qwen3_5", "layer_types", kinds, &["layer_types", "ssm"]),
-        ("qwen3_5", "layer_types", json!(["full_attention"]), &["layer_types", "5"]),
-        ("qwen3_5", "linear_num_value_heads", json!(3), &["linear_num_value_heads", "linear_num_key_heads"]),
-        ("qwen3_5", "linear_key_head_dim", json!(4096), &["linear_key_head_dim", "4096"]),
-        ("qwen3_5", "linear_conv_kernel_dim", json!(100), &["linear_conv_kernel_dim", "100"]),
-        ("qwen3_5", "linear_value_head_dim", json!(16), &["linear_attn.", "160", "128"]),
-        ("qwen3_next", "num_key_value_heads", json!(3), &["num_key_value_heads"]),
-        (
-            "qwen3_5",
-            "rope_parameters",
-            json!({"rope_type": "default", "partial_rotary_factor": 2.0}),
-            &["partial_rotary_factor", "2"],
-        ),
+    let kinds = json!(["full_attention", "linear_attention", "ssm"]);
+    let cases: &[(&str, Value, &[&str])] = &[
+        ("output_gate_type", json!("swish"), &["output_gate_type", "swish", "not supported"]),
+        ("attn_output_gate", json!(false), &["attn_output_gate", "false"]),
+        ("attention_bias", json!(true), &["attention_bias"]),
+        ("hidden_act", json!("gelu"), &["hidden_act", "gelu"]),
+        ("layer_types", kinds, &["layer_types", "ssm"]),
+        ("layer_types", json!(["full_attention"]), &["layer_types", "3"]),
+        ("linear_num_value_heads", json!(3), &["linear_num_value_heads", "linear_num_key_heads"]),
+        ("linear_key_head_dim", json!(4096), &["linear_key_head_dim", "4096"]),
+        ("linear_conv_kernel_dim", json!(100), &["linear_conv_kernel_dim", "100"]),
+        ("linear_value_head_dim", json!(16), &["linear_attn.", "160", "128"]),
+        ("num_key_value_heads", json!(3), &["num_key_value_heads"]),
+        ("rope_parameters", json!({"partial_rotary_factor": 2.0}), &["partial_rotary_factor", "2"]),
     ];
-    for (family, key, value, words) in cases {
-        let dir = tempfile::tempdir().unwrap();
-        let text = std::fs::read_to_string(root.join(family).join("config.json")).unwrap();
-        let mut config: Value = serde_json::from_str(&text).unwrap();
+    let (dir, family) = fixture();
+    for (key, value, words) in cases {
+        let mut config = family.config.clone();
         config[*key] = value.clone();
         std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
-        let weights = "model.safetensors";
-        std::fs::copy(root.join(family).join(weights), dir.path().join(weights)).unwrap();
         let checkpoint = Checkpoint::open(dir.path()).unwrap();
         let error = match Plan::from_checkpoint(&checkpoint, PlanOptions::default()) {
-            Ok(_) => panic!("{family} {key} = {value}: planned"),
+            Ok(_) => panic!("{key} = {value}: planned"),
             Err(error) => error.to_string(),
         };
         for word in *words {
-            assert!(error.contains(word), "{family} {key} = {value}: {word:?} is not in {error:?}");
+            assert!(error.contains(word), "{key} = {value}: {word:?} is not in {error:?}");
         }
     }
 }
