@@ -6,7 +6,7 @@ use crate::sampler::{Choice, Sampler};
 use crate::scheduler::{Scheduler, Work};
 use crate::submit::SubmitError;
 use sampan_kernels::attention::{KvFormat, PAGE};
-use sampan_model::{Chunk, Logits, Model};
+use sampan_model::{CacheSizes, Chunk, Logits, Model, Plan};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -24,6 +24,11 @@ pub struct EngineOptions {
     pub max_running: usize,
     /// Requests that may wait besides those; more are refused.
     pub max_waiting: usize,
+    /// States of sequences that are kept for others with the same beginning, at most. Only for models that have
+    /// state beside their pages (windows, recurrent layers); without any, these compute every prompt from its start.
+    pub snapshots: usize,
+    /// Bytes of these states together, at most.
+    pub snapshot_bytes: usize,
 }
 
 impl Default for EngineOptions {
@@ -34,7 +39,23 @@ impl Default for EngineOptions {
             max_batch_tokens: 512,
             max_running: 16,
             max_waiting: 256,
+            snapshots: 32,
+            snapshot_bytes: 1 << 30,
         }
+    }
+}
+
+impl EngineOptions {
+    /// Bytes that the states of `plan` can take beyond [`Plan::memory`], which counts one sequence: those of the
+    /// other running sequences, and the snapshots. Committed as they are first used.
+    pub fn state_bytes(&self, plan: &Plan) -> usize {
+        let slot = plan.slot_bytes(self.kv_format, self.pages);
+        (self.max_running.max(1) - 1 + self.snapshots_of(slot).unwrap_or(0)) * slot
+    }
+
+    /// How many snapshots there may be, each of so many bytes; `None` where there is nothing to save.
+    pub(crate) fn snapshots_of(&self, slot_bytes: usize) -> Option<usize> {
+        Some(self.snapshots.min(self.snapshot_bytes.checked_div(slot_bytes)?))
     }
 }
 
@@ -63,6 +84,12 @@ pub struct EngineStats {
     pub generated_tokens: u64,
     /// How often a request lost its pages to an older one and was computed again.
     pub preemptions: u64,
+    /// States kept for sequences to come; always 0 for a model that has none beside its pages.
+    pub snapshots: usize,
+    /// Bytes of these.
+    pub snapshot_bytes: usize,
+    /// How often a request went on from one.
+    pub snapshot_hits: u64,
 }
 
 /// Runs requests on a model, many at a time. A request's tokens depend on the request alone, and not on what else
@@ -80,16 +107,18 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine over a loaded model. The KV pool's memory is committed as it is first used.
+    /// An engine over a loaded model. The memory of pages and states is committed as it is first used.
     pub fn new(model: Arc<Model>, options: EngineOptions) -> Engine {
-        let loaded = Loaded::new(model, options.kv_format, options.pages);
-        Engine::with_forward(Box::new(loaded), options)
+        let EngineOptions { kv_format: format, pages, .. } = options;
+        let snapshots = options.snapshots_of(model.plan().slot_bytes(format, pages)).unwrap_or(0);
+        let slots = options.max_running.max(1) + snapshots;
+        Engine::with_forward(Box::new(Loaded::new(model, CacheSizes { format, pages, slots })), options)
     }
 
     pub(crate) fn with_forward(forward: Box<dyn Forward>, options: EngineOptions) -> Engine {
         Engine {
+            scheduler: Scheduler::new(&options, options.snapshots_of(forward.slot_bytes())),
             forward,
-            scheduler: Scheduler::new(&options),
             sampler: Sampler::default(),
             logits: Vec::new(),
             pending: VecDeque::new(),
@@ -150,6 +179,9 @@ impl Engine {
                 self.pending.push_back(Event::Started { id, prompt_tokens, cached_tokens });
             }
         }
+        for (from, to) in self.scheduler.pages.slots.copies() {
+            self.forward.copy_slot(from, to);
+        }
         let running = &self.scheduler.running;
         let chunks: Vec<Chunk<'_>> = batch
             .iter()
@@ -159,7 +191,7 @@ impl Engine {
                     tokens: &seq.tokens[seq.computed..][..work.tokens],
                     start: seq.computed,
                     pages: &seq.pages,
-                    slot: 0,
+                    slot: seq.slot.expect("a running sequence has a slot"),
                     logits: if wants_token(seq, work) { Logits::Last } else { Logits::None },
                 }
             })
@@ -230,12 +262,15 @@ impl Engine {
             running: running.len(),
             waiting: waiting.len(),
             preemptions: *preemptions,
+            snapshots: pages.slots.saved(),
+            snapshot_bytes: pages.slots.saved() * self.forward.slot_bytes(),
+            snapshot_hits: pages.slots.restored(),
             ..self.totals
         }
     }
 
-    /// Checks that the order of requests, the page tables, the reference counts, the free list and the prefix index
-    /// agree. For tests and idle moments: takes time in proportion to the pool's size.
+    /// Checks that the order of requests, the page tables, the reference counts, the free list, the prefix index and
+    /// the slots agree. For tests and idle moments: takes time in proportion to the pool's size.
     ///
     /// # Errors
     /// The first disagreement.

@@ -202,6 +202,10 @@ pub(crate) struct Sequence {
     /// Tokens of prompt and answer at which the request ends.
     limit: usize,
     pub(crate) pages: Vec<u32>,
+    /// Where its state is; only while it is running.
+    pub(crate) slot: Option<u32>,
+    /// A position, at a border of pages, at which sequences part: behind it others may want to go on.
+    pub(crate) branch: usize,
     /// Prompt tokens that did not have to be computed for the first token.
     pub(crate) cached: usize,
     submitted: Instant,
@@ -225,6 +229,8 @@ impl Sequence {
             computed: 0,
             limit: prompt.saturating_add(answer).min(request.context).min(room),
             pages: Vec::new(),
+            slot: None,
+            branch: 0,
             cached: 0,
             submitted: Instant::now(),
             started: None,
@@ -278,13 +284,26 @@ impl Sequence {
         self.tokens.push(token);
     }
 
-    /// Forgets what was computed. The pages are the caller's to give back.
-    pub(crate) fn restart(&mut self) -> Vec<u32> {
+    /// The next position of which the state is worth saving: where sequences part, and the last border of pages in
+    /// the prompt from which the same prompt can go on.
+    pub(crate) fn stop(&self) -> Option<usize> {
+        let last = (self.prompt - 1) / PAGE * PAGE;
+        [self.branch, last].into_iter().filter(|&at| at > self.computed).min()
+    }
+
+    /// Another sequence is the same up to position `at`, and will go on from there.
+    pub(crate) fn part_at(&mut self, at: usize) {
+        if self.branch <= self.computed || at < self.branch {
+            self.branch = at;
+        }
+    }
+
+    /// Forgets what was computed. Pages and slot have been given back.
+    pub(crate) fn restart(&mut self) {
         self.computed = 0;
         if self.generated() == 0 {
             self.cached = 0;
         }
-        std::mem::take(&mut self.pages)
     }
 
     pub(crate) fn usage(&self) -> Usage {

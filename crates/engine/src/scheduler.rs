@@ -4,12 +4,16 @@
 //! of two running ones has the better right to pages. A step carries one token of every request that is generating,
 //! so that no prompt, however long, holds up an answer, and shares what is left of its token budget among prompts.
 //! When pages run out, the newest request gives up its own and waits to be computed again; nothing is ever dropped.
+//!
+//! What is in the cache is not computed again. Where the model has state beside its pages, a sequence can only go on
+//! from a state that was saved, so prompts stop for that where it is of use: where sequences part, and close to the
+//! prompt's end; and while a sequence generates, the last of its states is kept for the conversation's next turn.
 
 use crate::engine::EngineOptions;
-use crate::kv::{Pages, ROOT, pages_for};
+use crate::kv::{Pages, ROOT, Slots, pages_for};
 use crate::request::{RequestId, Sequence};
 use sampan_kernels::attention::PAGE;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 /// One sequence's part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,13 +37,15 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(crate) fn new(options: &EngineOptions) -> Scheduler {
+    /// `snapshots`: how many states may be saved; `None` where the model has none beside its pages.
+    pub(crate) fn new(options: &EngineOptions, snapshots: Option<usize>) -> Scheduler {
+        let max_running = options.max_running.max(1);
         Scheduler {
             running: Vec::new(),
             waiting: VecDeque::new(),
-            pages: Pages::new(options.pages),
+            pages: Pages::new(options.pages, Slots::new(max_running, snapshots)),
             preemptions: 0,
-            max_running: options.max_running.max(1),
+            max_running,
             max_batch_tokens: options.max_batch_tokens.max(1),
         }
     }
@@ -62,14 +68,23 @@ impl Scheduler {
         batch
     }
 
-    /// Records that the work was run: its tokens count as computed, and pages that became full can be found.
+    /// Records that the work was run: its tokens count as computed, pages that became full can be found, and a state
+    /// of use to others is saved.
     pub(crate) fn record(&mut self, work: Work) {
         let seq = &mut self.running[work.index];
+        let stop = seq.stop();
         let full = seq.computed / PAGE;
         seq.computed += work.tokens;
         for i in full..seq.computed / PAGE {
             let tokens = &seq.tokens[i * PAGE..][..PAGE];
             seq.pages[i] = self.pages.publish(parent(&seq.pages, i), tokens, seq.pages[i]);
+        }
+        if let (0, Some(&page), Some(slot)) = (seq.computed % PAGE, seq.pages.last(), seq.slot) {
+            if stop == Some(seq.computed) {
+                self.pages.slots.save(page, slot, None);
+            } else if seq.computed >= seq.prompt {
+                self.pages.slots.save(page, slot, Some(seq.id));
+            }
         }
     }
 
@@ -77,13 +92,13 @@ impl Scheduler {
     pub(crate) fn remove(&mut self, id: RequestId) -> Option<Sequence> {
         let running = self.running.iter().position(|seq| seq.id == id);
         let waiting = self.waiting.iter().position(|seq| seq.id == id);
-        let seq = match (running, waiting) {
+        let mut seq = match (running, waiting) {
             (Some(i), _) => Some(self.running.remove(i)),
             (None, Some(i)) => self.waiting.remove(i),
             (None, None) => None,
         };
-        if let Some(seq) = &seq {
-            self.pages.release(&seq.pages);
+        if let Some(seq) = &mut seq {
+            give_back(&mut self.pages, seq);
         }
         seq
     }
@@ -96,32 +111,44 @@ impl Scheduler {
             reuse(&mut self.pages, &mut seq);
             let promised: usize = self.running.iter().map(Sequence::pages_short).sum();
             if self.pages.available() < promised + seq.pages_short() {
-                let pages = seq.restart();
-                self.pages.release(&pages);
+                give_back(&mut self.pages, &mut seq);
+                seq.restart();
                 self.waiting.push_front(seq);
                 return;
             }
+            seq.slot = Some(self.pages.slots.take());
+            resume(&mut self.pages, &seq);
             self.running.push(seq);
         }
     }
 
     /// How many tokens each running sequence may run in this step, as far as the budget is concerned.
     fn shares(&mut self) -> Vec<usize> {
-        let mut next_pages = HashSet::new();
         let mut shares: Vec<usize> = vec![0; self.running.len()];
         let mut prompts = Vec::new();
-        for (i, seq) in self.running.iter_mut().enumerate() {
+        for i in 0..self.running.len() {
+            let (older, newer) = self.running.split_at_mut(i);
+            let seq = &mut newer[0];
             if seq.is_decoding() {
                 shares[i] = 1;
                 continue;
             }
-            reuse(&mut self.pages, seq);
-            // Where an older sequence is about to compute the same page, wait for it rather than compute it twice.
-            let leads = next_page(seq).is_none_or(|page| next_pages.insert(page));
-            if leads {
-                prompts.push((i, seq.outstanding()));
+            if reuse(&mut self.pages, seq) {
+                resume(&mut self.pages, seq);
+            }
+            // Where an older sequence is about to compute the same pages, wait for it rather than compute them twice.
+            let shared = older.iter_mut().filter_map(|older| Some((about_to_share(older, seq)?, older)));
+            match shared.max_by_key(|(until, _)| *until) {
+                Some((until, older)) if self.pages.slots.shares() => older.part_at(until),
+                _ => prompts.push(i),
             }
         }
+        let wanted = |i: usize| {
+            let seq = &self.running[i];
+            let stop = if self.pages.slots.saves() { seq.stop() } else { None };
+            (i, stop.unwrap_or(usize::MAX).min(seq.tokens.len()) - seq.computed)
+        };
+        let prompts: Vec<_> = prompts.into_iter().map(wanted).collect();
         let decodes: usize = shares.iter().sum();
         // However many are generating, prompts move on.
         let least = PAGE.min(self.max_batch_tokens);
@@ -150,8 +177,8 @@ impl Scheduler {
 
     fn preempt_newest(&mut self) {
         if let Some(mut seq) = self.running.pop() {
-            let pages = seq.restart();
-            self.pages.release(&pages);
+            give_back(&mut self.pages, &mut seq);
+            seq.restart();
             self.waiting.push_front(seq);
             self.preemptions += 1;
         }
@@ -163,13 +190,17 @@ impl Scheduler {
         if !ids.is_sorted() {
             return Err(format!("requests are out of order: {ids:?}"));
         }
-        if self.waiting.iter().any(|seq| !seq.pages.is_empty() || seq.computed > 0) {
-            return Err("a waiting request holds pages".into());
+        if self.waiting.iter().any(|seq| !seq.pages.is_empty() || seq.slot.is_some() || seq.computed > 0) {
+            return Err("a waiting request holds pages or a slot".into());
         }
         if let Some(seq) = self.running.iter().find(|seq| seq.pages.len() != pages_for(seq.computed)) {
             return Err(format!("request {}: {} pages for {} tokens", seq.id, seq.pages.len(), seq.computed));
         }
-        self.pages.check(self.running.iter().map(|seq| (seq.pages.as_slice(), seq.computed / PAGE)))
+        if let Some(seq) = self.running.iter().find(|seq| seq.slot.is_none()) {
+            return Err(format!("request {} is running without a slot", seq.id));
+        }
+        let tables = self.running.iter().map(|seq| (seq.pages.as_slice(), seq.computed / PAGE));
+        self.pages.check(tables, self.running.iter().filter_map(|seq| seq.slot))
     }
 }
 
@@ -178,26 +209,60 @@ fn parent(pages: &[u32], i: usize) -> u32 {
     i.checked_sub(1).map_or(ROOT, |i| pages[i])
 }
 
-/// What identifies the page that the sequence computes next: the page before it, and its tokens. None if it is not
-/// a whole page, or has the last known token, which must be computed so that there are logits.
+/// What identifies the page behind those that the sequence has: the page before it, and its tokens. None if it is
+/// not a whole page, or has the last known token, which must be computed so that there are logits.
 fn next_page(seq: &Sequence) -> Option<(u32, &[u32])> {
-    let i = seq.computed / PAGE;
+    let i = seq.pages.len();
     let end = (i + 1) * PAGE;
     (end < seq.tokens.len()).then(|| (parent(&seq.pages, i), &seq.tokens[end - PAGE..end]))
 }
 
-/// Moves the sequence on over pages that are in the cache already.
-fn reuse(pages: &mut Pages, seq: &mut Sequence) {
-    while seq.computed.is_multiple_of(PAGE)
-        && let Some((parent, tokens)) = next_page(seq)
+/// Gives back all that the sequence holds.
+fn give_back(pages: &mut Pages, seq: &mut Sequence) {
+    pages.release(&std::mem::take(&mut seq.pages));
+    if let Some(slot) = seq.slot.take() {
+        pages.slots.give_back(slot);
+    }
+}
+
+/// Moves the sequence on over pages that are in the cache already, as far as there is a state to go on from; says
+/// whether there was any. More pages than that are where others have parted from it, or will.
+fn reuse(pages: &mut Pages, seq: &mut Sequence) -> bool {
+    if !seq.computed.is_multiple_of(PAGE) {
+        return false;
+    }
+    let own = seq.pages.len();
+    while let Some((parent, tokens)) = next_page(seq)
         && let Some(page) = pages.find(parent, tokens)
     {
         seq.pages.push(page);
-        seq.computed += PAGE;
-        if seq.generated() == 0 {
-            seq.cached += PAGE;
-        }
     }
+    seq.branch = seq.pages.len() * PAGE;
+    let found = seq.pages[own..].iter().rposition(|&page| pages.slots.resumes(page));
+    let usable = found.map_or(own, |i| own + i + 1);
+    pages.release(&seq.pages.split_off(usable));
+    seq.computed = usable * PAGE;
+    if seq.generated() == 0 {
+        seq.cached += (usable - own) * PAGE;
+    }
+    usable > own
+}
+
+/// Gives a sequence that has moved on over pages from the cache the state behind them.
+fn resume(pages: &mut Pages, seq: &Sequence) {
+    if let (Some(&page), Some(slot)) = (seq.pages.last(), seq.slot) {
+        pages.slots.restore(page, slot);
+    }
+}
+
+/// Up to which border of pages `older` is about to compute what `seq` needs as well.
+fn about_to_share(older: &Sequence, seq: &Sequence) -> Option<usize> {
+    if older.is_decoding() || older.computed < seq.computed {
+        return None;
+    }
+    let same = older.tokens.iter().zip(&seq.tokens).take_while(|(a, b)| a == b).count();
+    let until = same.min(seq.tokens.len() - 1) / PAGE * PAGE;
+    (until > older.computed).then_some(until)
 }
 
 /// Shares a budget of tokens among prompts, given oldest first with their outstanding tokens. The oldest gets the

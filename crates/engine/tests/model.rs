@@ -161,7 +161,7 @@ fn requests(vocab: usize) -> Vec<Request> {
 }
 
 fn options(kv_format: KvFormat, pages: usize, max_batch_tokens: usize, max_running: usize) -> EngineOptions {
-    EngineOptions { kv_format, pages, max_batch_tokens, max_running, max_waiting: 100 }
+    EngineOptions { kv_format, pages, max_batch_tokens, max_running, ..EngineOptions::default() }
 }
 
 /// Everything that may change when a request is run, and must not change what comes of it.

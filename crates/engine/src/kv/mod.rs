@@ -3,11 +3,14 @@
 //! A page is in one of three states: *free* (contents meaningless), *used* (at least one sequence holds a
 //! reference), or *cached* (nobody holds it, but its contents are known and may be found again by [`Prefix`]).
 //! A full page that is *published* never changes; a page that is still being filled belongs to one sequence.
+//! Where a model has state beside its pages, [`Slots`] knows behind which pages there is one to go on from.
 
 mod pool;
 mod prefix;
+mod slots;
 
 pub(crate) use prefix::ROOT;
+pub(crate) use slots::Slots;
 
 use pool::Pool;
 use prefix::Prefix;
@@ -18,17 +21,18 @@ pub(crate) fn pages_for(tokens: usize) -> usize {
     tokens.div_ceil(PAGE)
 }
 
-/// The pool and the index over it, kept in step.
+/// The pool, the index over it and the slots, kept in step.
 #[derive(Debug)]
 pub(crate) struct Pages {
     pool: Pool,
     prefix: Prefix,
+    pub(crate) slots: Slots,
     clock: u64,
 }
 
 impl Pages {
-    pub(crate) fn new(pages: usize) -> Pages {
-        Pages { pool: Pool::new(pages), prefix: Prefix::new(pages), clock: 0 }
+    pub(crate) fn new(pages: usize, slots: Slots) -> Pages {
+        Pages { pool: Pool::new(pages), prefix: Prefix::new(pages), slots, clock: 0 }
     }
 
     pub(crate) fn total(&self) -> usize {
@@ -57,6 +61,7 @@ impl Pages {
     /// forgotten. The caller holds one reference.
     pub(crate) fn take(&mut self) -> Option<u32> {
         let page = self.pool.pop_free().or_else(|| self.prefix.evict())?;
+        self.slots.forget(page);
         self.pool.retain(page);
         Some(page)
     }
@@ -102,8 +107,14 @@ impl Pages {
         self.pool.refs(page) == 1 && !self.prefix.contains(page)
     }
 
-    /// Checks every count against the page tables in use: each given as the pages and how many of them are full.
-    pub(crate) fn check<'a>(&self, tables: impl Iterator<Item = (&'a [u32], usize)>) -> Result<(), String> {
+    /// Checks every count against the page tables in use, each given as the pages and how many of them are full, and
+    /// the slots in use.
+    pub(crate) fn check<'a>(
+        &self,
+        tables: impl Iterator<Item = (&'a [u32], usize)>,
+        slots: impl Iterator<Item = u32>,
+    ) -> Result<(), String> {
+        self.slots.check(slots, |page| self.prefix.contains(page))?;
         let mut refs = vec![0; self.total()];
         for (pages, full) in tables {
             for (i, &page) in pages.iter().enumerate() {

@@ -1,5 +1,6 @@
 //! A model whose every logit depends on every token before it, read back through the page table. It keeps a state
 //! for each position in its pages; a wrong page, a page with another past, or a page overwritten gives other tokens.
+//! With slots it keeps the past in them too, and where slot and pages disagree, it gives other tokens.
 
 use crate::forward::Forward;
 use crate::request::{FinishReason, Request};
@@ -30,6 +31,8 @@ fn row(past: u64) -> impl Iterator<Item = f32> {
 #[derive(Debug)]
 pub(super) struct Fake {
     pages: Vec<[u64; PAGE]>,
+    /// Of each slot the past of its sequence; none: a model without state beside its pages.
+    slots: Vec<u64>,
     /// Tokens run so far.
     pub(super) tokens: Arc<AtomicUsize>,
     /// From this position on, the logits are not numbers.
@@ -42,9 +45,26 @@ impl Fake {
     pub(super) fn new(pages: usize) -> Fake {
         Fake {
             pages: vec![[0; PAGE]; pages],
+            slots: Vec::new(),
             tokens: Arc::default(),
             broken_from: usize::MAX,
             delay: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn with_slots(pages: usize, slots: usize) -> Fake {
+        Fake { slots: vec![u64::MAX; slots], ..Fake::new(pages) }
+    }
+
+    /// The past of a chunk. All pasts are read before anything is written: no chunk may rely on another one of the
+    /// same step.
+    fn past(&self, chunk: &Chunk<'_>) -> u64 {
+        let past = (0..chunk.start)
+            .map(|position| self.pages[chunk.pages[position / PAGE] as usize][position % PAGE])
+            .fold(0, mix);
+        match self.slots.get(chunk.slot as usize) {
+            Some(&slot) if chunk.start > 0 && slot != past => mix(past, slot),
+            _ => past,
         }
     }
 }
@@ -54,27 +74,34 @@ impl Forward for Fake {
         VOCAB
     }
 
+    fn slot_bytes(&self) -> usize {
+        if self.slots.is_empty() { 0 } else { size_of::<u64>() }
+    }
+
+    fn copy_slot(&mut self, from: u32, to: u32) {
+        self.slots[to as usize] = self.slots[from as usize];
+    }
+
     fn forward(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>) {
         logits.clear();
         std::thread::sleep(self.delay);
         let mut written = HashSet::new();
+        let mut slots = HashSet::new();
         let at =
             |chunk: &Chunk<'_>, position: usize| (chunk.pages[position / PAGE] as usize, position % PAGE);
-        // All pasts are read before anything is written: no chunk may rely on another one of the same step.
-        let past = |chunk: &Chunk<'_>| {
-            (0..chunk.start)
-                .map(|p| at(chunk, p))
-                .fold(0, |past, (page, slot)| mix(past, self.pages[page][slot]))
-        };
-        let pasts: Vec<u64> = chunks.iter().map(past).collect();
+        let pasts: Vec<u64> = chunks.iter().map(|chunk| self.past(chunk)).collect();
         for (chunk, mut past) in chunks.iter().zip(pasts) {
             assert!(!chunk.tokens.is_empty());
+            assert!(slots.insert(chunk.slot), "two chunks share slot {}", chunk.slot);
             self.tokens.fetch_add(chunk.tokens.len(), Ordering::Relaxed);
             for (i, &token) in chunk.tokens.iter().enumerate() {
                 let (page, slot) = at(chunk, chunk.start + i);
                 assert!(written.insert((page, slot)), "two chunks write to page {page}");
                 self.pages[page][slot] = state(past, token);
                 past = mix(past, self.pages[page][slot]);
+            }
+            if let Some(slot) = self.slots.get_mut(chunk.slot as usize) {
+                *slot = past;
             }
             if chunk.logits == Logits::Last {
                 let broken = chunk.start + chunk.tokens.len() >= self.broken_from;

@@ -1,6 +1,7 @@
 mod fake;
 mod same_tokens;
 mod scheduling;
+mod snapshots;
 
 use crate::request::{Event, FinishReason, Request, RequestId, Sampling, Usage};
 use crate::{Engine, EngineOptions};
@@ -9,7 +10,15 @@ use sampan_kernels::attention::{KvFormat, PAGE};
 use std::collections::HashMap;
 
 fn options(pages: usize, max_batch_tokens: usize, max_running: usize) -> EngineOptions {
-    EngineOptions { kv_format: KvFormat::F32, pages, max_batch_tokens, max_running, max_waiting: 1000 }
+    let kv_format = KvFormat::F32;
+    EngineOptions {
+        kv_format,
+        pages,
+        max_batch_tokens,
+        max_running,
+        max_waiting: 1000,
+        ..EngineOptions::default()
+    }
 }
 
 /// An engine may be handed to a thread of its own.
@@ -20,6 +29,12 @@ const _: fn() = || {
 
 fn engine(options: EngineOptions) -> Engine {
     Engine::with_forward(Box::new(Fake::new(options.pages)), options)
+}
+
+/// Over a model with state beside its pages.
+fn stateful(options: EngineOptions) -> Engine {
+    let slots = options.max_running + options.snapshots;
+    Engine::with_forward(Box::new(Fake::with_slots(options.pages, slots)), options)
 }
 
 /// `n` tokens that differ by `seed` from the first one on.

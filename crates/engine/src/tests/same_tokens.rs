@@ -53,9 +53,8 @@ fn visit() -> impl Strategy<Value = Visit> {
     )
 }
 
-fn check(options: EngineOptions, visits: &[Visit]) {
-    let room = options.pages * PAGE;
-    let mut engine = engine(options);
+fn check(mut engine: Engine, pages: usize, visits: &[Visit]) {
+    let room = pages * PAGE;
     let mut log = Log::default();
     let mut ids: Vec<Option<RequestId>> = vec![None; visits.len()];
     for step in 0..=120 {
@@ -102,8 +101,14 @@ proptest! {
         pages in 1usize..14,
         max_batch_tokens in prop_oneof![Just(1usize), Just(7), Just(32), Just(100), Just(512)],
         max_running in 1usize..9,
+        snapshots in prop_oneof![Just(None), (0usize..8).prop_map(Some)],
         visits in prop::collection::vec(visit(), 1..20),
     ) {
-        check(options(pages, max_batch_tokens, max_running), &visits);
+        let options = options(pages, max_batch_tokens, max_running);
+        let engine = match snapshots {
+            None => engine(options),
+            Some(snapshots) => stateful(EngineOptions { snapshots, ..options }),
+        };
+        check(engine, pages, &visits);
     }
 }
