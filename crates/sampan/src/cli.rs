@@ -1,6 +1,6 @@
 //! What can be typed, and the way from there to an exit code.
 
-use crate::command::{bench, check, doctor, run, show, template, tokenize};
+use crate::command::{bench, check, doctor, embed, rerank, run, show, template, tokenize};
 use crate::environment::Environment;
 use crate::error::{AppError, Exit};
 use crate::render::Terminal;
@@ -25,6 +25,10 @@ Try it without any download: sampan run mini \"three plus four\"";
 enum Command {
     /// Talk to a model, or pipe text through it
     Run(run::RunArgs),
+    /// Turn texts into vectors
+    Embed(embed::EmbedArgs),
+    /// Sort documents by how well they answer a query
+    Rerank(rerank::RerankArgs),
     /// Compare a model with recorded logits, to prove that a conversion is faithful
     Check(check::CheckArgs),
     /// Turn text on stdin into token ids, or ids back into text
@@ -69,6 +73,8 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<(), AppError> {
     match command {
         Command::Run(args) => run::run(args, context),
+        Command::Embed(args) => embed::run(args, context),
+        Command::Rerank(args) => rerank::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Template(args) => template::run(args),

@@ -95,6 +95,43 @@ pub enum Error {
     /// The model's output is not a number.
     #[error(transparent)]
     BadLogits(#[from] BadLogits),
+    /// A vector or a score is not a number.
+    #[error("{model} computes numbers that are not finite")]
+    NotFinite {
+        /// The model as it was named.
+        model: String,
+    },
+    /// A model that is made for something else.
+    #[error("{model} cannot do this: {why}")]
+    Unsuited {
+        /// The model as it was named.
+        model: String,
+        /// What it is instead.
+        why: String,
+        /// What to do.
+        instead: String,
+    },
+    /// A text that is read whole does not fit the context.
+    #[error("{what} has {tokens} tokens, but the context holds {context}")]
+    TextTooLong {
+        /// Which text.
+        what: String,
+        /// Its tokens, with what was put around it.
+        tokens: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// There is nothing to make a vector of.
+    #[error("an empty text has no vector in this model, which puts no token around it")]
+    EmptyText,
+    /// More numbers than the model's vectors have.
+    #[error("{asked} dimensions were asked for, but the model's vectors have 1 to {whole}")]
+    Dimensions {
+        /// Asked for.
+        asked: usize,
+        /// There are.
+        whole: usize,
+    },
 }
 
 impl Error {
@@ -133,9 +170,13 @@ impl Error {
             }
             E::Submit(SubmitError::EmptyPrompt) => "give the model something to continue".into(),
             E::Submit(_) => "change the setting named above".into(),
-            E::BadLogits(_) => {
+            E::BadLogits(_) | E::NotFinite { .. } => {
                 "try --isa portable; if that is the same, the file is damaged: download it again".into()
             }
+            E::Unsuited { instead, .. } => instead.clone(),
+            E::TextTooLong { .. } => "split the text, or raise --context; nothing was cut".into(),
+            E::EmptyText => "leave empty lines out".into(),
+            E::Dimensions { .. } => "ask for fewer".into(),
         }
     }
 }

@@ -25,9 +25,12 @@
 #![forbid(unsafe_code)]
 
 mod conversation;
+mod embedding;
+mod encoder;
 mod failure;
 mod load;
 pub mod machine;
+mod reranking;
 mod session;
 mod settings;
 mod source;
@@ -35,8 +38,10 @@ pub mod speech;
 mod stop;
 
 pub use conversation::{Conversation, Message, Role};
+pub use embedding::{EmbedOptions, Embedder, Embedding, Pooling};
 pub use failure::Error;
 pub use load::{DEFAULT_CONTEXT, LoadOptions, MemoryShortage, Prepared};
+pub use reranking::{DEFAULT_INSTRUCT, Reranker, Score};
 pub use sampan_engine::Usage;
 pub use sampan_model::{KvFormat, Memory, Model, Plan};
 pub use sampan_text::Start;

@@ -165,6 +165,19 @@ impl Prepared {
         Ok(Prepared { name, checkpoint, plan, kernels, context, kv: options.kv, memory, notices })
     }
 
+    /// Refuses a model that predicts no tokens.
+    ///
+    /// # Errors
+    /// When the plan has no head, or one of another kind.
+    pub fn check_generates(&self) -> Result<(), Error> {
+        let (why, instead) = match self.plan.head {
+            Some(head) if head.rows == self.plan.vocab => return Ok(()),
+            Some(_) => ("it ranks documents and predicts no tokens", "use `sampan rerank`"),
+            None => ("it has no head: it makes vectors and predicts no tokens", "use `sampan embed`"),
+        };
+        Err(Error::Unsuited { model: self.name.clone(), why: why.into(), instead: instead.into() })
+    }
+
     /// Brings the weights into memory. `progress` gets the bytes done and the bytes in total.
     ///
     /// # Errors

@@ -151,6 +151,7 @@ impl Session {
     pub fn load(prepared: Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Session, Error> {
         let begin = Instant::now();
         // Whatever can fail quickly comes before the weights.
+        prepared.check_generates()?;
         let tokenizer = speech::tokenizer(&prepared.name, &prepared.checkpoint)?;
         let (tokens, rows) = (tokenizer.vocab_size(), prepared.plan.vocab);
         if tokens > rows {

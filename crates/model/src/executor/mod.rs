@@ -1,5 +1,6 @@
 //! The one executor: walks the plan for a ragged batch of sequences.
 
+mod altup;
 mod attention;
 mod compressed;
 mod delta;
@@ -66,7 +67,7 @@ impl Pass<'_> {
 
 impl Model {
     /// Computes a batch of chunks, writes what is to be remembered to the cache, and fills `logits` with the wanted
-    /// rows, `[rows, vocab]`, in the order of the chunks.
+    /// rows, `[rows, rows of the head]`, in the order of the chunks.
     ///
     /// A row's logits do not depend on the other chunks, on how a sequence is cut, or on the number of threads.
     ///
@@ -85,7 +86,7 @@ impl Model {
         logits.clear();
         self.passes(chunks, cache, scratch, &mut |scratch, rows| {
             let first = logits.len();
-            logits.resize(first + rows * plan.vocab, 0.0);
+            logits.resize(first + rows * head.rows, 0.0);
             let (normed, out) = (&scratch.normed[..rows * plan.hidden], &mut logits[first..]);
             self.kernels().matmul(normed, rows, &mut scratch.matmul, &mut [self.job(head, out)]);
             if let Some(cap) = plan.final_softcap {
@@ -166,7 +167,14 @@ impl Model {
             self.merge(hyper, residual, &mut scratch.hyper, matmul, input);
             std::mem::swap(&mut scratch.residual, &mut scratch.input);
         }
-        let rows = gather_wanted(chunks, plan.hidden, &mut scratch.residual);
+        let rows = match &plan.altup {
+            None => gather_wanted(chunks, plan.hidden, &mut scratch.residual),
+            Some(altup) => {
+                let rows = gather_wanted(chunks, altup.streams * plan.hidden, &mut scratch.altup.streams);
+                self.join(altup, rows, scratch);
+                rows
+            }
+        };
         if rows > 0 {
             let normed = &mut scratch.normed[..rows * plan.hidden];
             self.norm(&plan.norm, &scratch.residual[..rows * plan.hidden], normed);

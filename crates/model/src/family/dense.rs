@@ -106,6 +106,7 @@ impl Builder<'_> {
             norm,
             head,
             hyper: None,
+            altup: None,
             final_softcap: None,
             tensors: Vec::new(),
             set_aside: Vec::new(),
@@ -137,6 +138,13 @@ impl Builder<'_> {
         }
         let embedding = self.linear(Place::Global, "embed_tokens", (vocab, hidden), false)?;
         let own = self.has(Place::Global, "lm_head", "weight");
+        // Rerankers in GGUF hold the head's rows of a few words instead of all.
+        if let Some(head) = self.checkpoint.tensor(&self.name(Place::Global, "cls.output", "weight")) {
+            let rows = head.shape.first().copied().unwrap_or(0);
+            self.leave_unread(Place::Global, "lm_head", "weight");
+            let head = self.linear(Place::Global, "cls.output", (rows, hidden), false)?;
+            return Ok((vocab, embedding.weight, Some(head)));
+        }
         let tied = match config.dialect() {
             Dialect::HuggingFace => config.flag("tie_word_embeddings")?,
             Dialect::Gguf => !own,

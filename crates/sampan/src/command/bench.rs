@@ -41,6 +41,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
     let options = args.model.load.options();
     let options = LoadOptions { context: options.context.or(Some(needed)), ..options };
     let prepared = Prepared::new(&Source::parse(&args.model.model), &options)?;
+    prepared.check_generates()?;
     let mut bar = LoadingBar::new(context.terminal, args.json);
     let model = Arc::new(prepared.load(&mut |done, total| bar.update(done, total))?);
     drop(bar);

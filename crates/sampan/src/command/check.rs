@@ -61,6 +61,7 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<()> {
     let tokens = golden.ids.len() + golden.greedy.len();
     let options = LoadOptions { exact: !args.as_run, kv, context: Some(tokens), ..args.machine.options() };
     let prepared = Prepared::new(&Source::parse(&args.model), &options)?;
+    prepared.check_generates()?;
     golden.fits(&prepared)?;
     let mut bar = LoadingBar::new(context.terminal, args.json);
     let model = prepared.load(&mut |done, total| bar.update(done, total))?;

@@ -3,6 +3,8 @@
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod doctor;
+pub(crate) mod embed;
+pub(crate) mod rerank;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod template;
@@ -70,11 +72,36 @@ impl Drop for LoadingBar {
 
 /// Loads a model with a bar, and passes on what the user should know.
 pub(crate) fn load(prepared: Prepared, terminal: Terminal, quiet: bool) -> Result<Session> {
-    for notice in prepared.notices.iter().filter(|_| !quiet) {
-        say(&format!("note: {notice}"));
+    if !quiet {
+        announce(&prepared);
     }
     let mut bar = LoadingBar::new(terminal, quiet);
     Ok(Session::load(prepared, &mut |done, total| bar.update(done, total))?)
+}
+
+/// Passes on what the user should know before a model is loaded.
+pub(crate) fn announce(prepared: &Prepared) {
+    for notice in &prepared.notices {
+        say(&format!("note: {notice}"));
+    }
+}
+
+/// Texts from the command line and the lines of a file; where neither is given, the lines of stdin.
+pub(crate) fn texts(given: Vec<String>, file: Option<&Path>) -> Result<Vec<String>> {
+    let lines = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let mut texts = given;
+    match file {
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|e| AppError::file("read", path, &e))?;
+            texts.extend(lines(utf8(bytes, &path.display().to_string())?));
+        }
+        None if texts.is_empty() => texts = lines(read_stdin()?),
+        None => {}
+    }
+    match texts.is_empty() {
+        true => Err(AppError::user("there is no text").hint("give texts, a --file, or lines on stdin")),
+        false => Ok(texts),
+    }
 }
 
 /// A line on stderr. If nobody can read it any more, that is no reason to stop.
@@ -99,9 +126,13 @@ pub(crate) fn print_json(value: &Value) -> Result<()> {
 pub(crate) fn read_stdin() -> Result<String> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().read_to_end(&mut bytes).map_err(|e| AppError::file("read", "stdin", &e))?;
+    utf8(bytes, "stdin")
+}
+
+fn utf8(bytes: Vec<u8>, from: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
-        AppError::user(format!("stdin is not UTF-8 text (at byte {at})"))
+        AppError::user(format!("{from} is not UTF-8 text (at byte {at})"))
             .hint("convert it first, for example with `iconv -t utf-8`")
     })
 }

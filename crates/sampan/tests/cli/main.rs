@@ -7,3 +7,4 @@ mod commands;
 mod mini;
 mod run;
 mod support;
+mod vectors;

@@ -1,0 +1,117 @@
+//! How well documents answer a query, with the prompt of Qwen3-Reranker (arXiv 2506.05176, appendix).
+
+use crate::Error;
+use crate::encoder::{Encoder, Output};
+use crate::load::Prepared;
+use sampan_model::Logits;
+use sampan_text::Special;
+use sampan_weights::Checkpoint;
+
+/// What documents are for when nothing else is said.
+pub const DEFAULT_INSTRUCT: &str =
+    "Given a web search query, retrieve relevant passages that answer the query";
+
+const BEFORE: &str = "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and \
+    the Instruct provided. Note that the answer can only be \"yes\" or \"no\".<|im_end|>\n<|im_start|>user\n";
+
+const AFTER: &str = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+
+/// A document's relevance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Score {
+    /// Tokens of the whole prompt.
+    pub tokens: usize,
+    /// Probability of `yes` against `no`, from 0 to 1.
+    pub score: f32,
+}
+
+/// A loaded model that says how well documents answer a query.
+#[derive(Debug)]
+pub struct Reranker {
+    encoder: Encoder,
+    /// Rows of the head.
+    yes: usize,
+    no: usize,
+}
+
+impl Reranker {
+    /// Loads a model: a causal one whose vocabulary has the words `yes` and `no`, or a GGUF file with a head of those
+    /// two rows.
+    ///
+    /// # Errors
+    /// What is wrong with the files, or a model that cannot say `yes` and `no`.
+    pub fn load(prepared: Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Reranker, Error> {
+        let unsuited = |model: &str, why: &str| Error::Unsuited {
+            model: model.to_owned(),
+            why: why.to_owned(),
+            instead: "choose a model of the kind of Qwen3-Reranker".into(),
+        };
+        let Some(head) = prepared.plan.head else {
+            return Err(unsuited(&prepared.name, "it has no head: it makes vectors"));
+        };
+        let labels = match head.rows == prepared.plan.vocab {
+            true => None,
+            false => Some(labels(&prepared.checkpoint, head.rows)?),
+        };
+        let encoder = Encoder::load(prepared, progress)?;
+        let place = |word: &str| match &labels {
+            None => encoder.tokenizer.id_of(word).map(|id| id as usize),
+            Some(labels) => labels.iter().position(|label| label == word),
+        };
+        match (place("yes"), place("no")) {
+            (Some(yes), Some(no)) => Ok(Reranker { encoder, yes, no }),
+            _ => Err(unsuited(&encoder.name, "it has no outputs for the words `yes` and `no`")),
+        }
+    }
+
+    /// The model as it was named.
+    pub fn name(&self) -> &str {
+        &self.encoder.name
+    }
+
+    /// The score of each document.
+    ///
+    /// # Errors
+    /// A query and document longer than the context (nothing is cut), weights that are damaged.
+    pub fn scores<S: AsRef<str>>(
+        &mut self,
+        instruct: &str,
+        query: &str,
+        documents: &[S],
+    ) -> Result<Vec<Score>, Error> {
+        let fixed = |text| self.encoder.tokenizer.encode(text, Special::Parse).map_err(Error::Encode);
+        let (before, after) = (fixed(BEFORE)?, fixed(AFTER)?);
+        let prompt = |document: &S| {
+            let document = document.as_ref();
+            let text = format!("<Instruct>: {instruct}\n<Query>: {query}\n<Document>: {document}");
+            Ok([&before[..], &self.encoder.encode(&text)?, &after].concat())
+        };
+        let ids: Vec<Vec<u32>> = documents.iter().map(prompt).collect::<Result<_, Error>>()?;
+        self.encoder.check_lengths(&ids, |at| format!("the query with document {}", at + 1))?;
+        let mut scores = vec![f32::NAN; ids.len()];
+        let (yes, no) = (self.yes, self.no);
+        self.encoder.run(&ids, Output::Logits, Logits::Last, &mut |at, logits| {
+            if !logits.is_empty() {
+                // Softmax over two logits.
+                scores[at] = 1.0 / (1.0 + (logits[no] - logits[yes]).exp());
+            }
+        });
+        if scores.iter().any(|score| score.is_nan()) {
+            return Err(Error::NotFinite { model: self.encoder.name.clone() });
+        }
+        Ok(scores.into_iter().zip(ids).map(|(score, ids)| Score { tokens: ids.len(), score }).collect())
+    }
+}
+
+/// What the rows of a head of its own mean.
+fn labels(checkpoint: &Checkpoint, rows: usize) -> Result<Vec<String>, Error> {
+    let metadata = checkpoint.metadata();
+    let key = format!("{}.classifier.output_labels", metadata.need_str("general.architecture")?);
+    let labels = metadata.strs(&key)?.ok_or_else(|| metadata.missing(&key))?;
+    match labels.len() == rows {
+        true => Ok(labels.to_vec()),
+        false => {
+            Err(metadata.error(&key, format!("{} labels for a head of {rows} rows", labels.len())).into())
+        }
+    }
+}
