@@ -106,7 +106,6 @@ impl Builder<'_> {
             norm,
             head,
             hyper: None,
-            altup: None,
             final_softcap: None,
             tensors: Vec::new(),
             set_aside: Vec::new(),
