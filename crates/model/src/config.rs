@@ -73,6 +73,9 @@ const GGUF_KEYS: &[(&str, &str)] = &[
     ("local_rope_theta", "rope.freq_base_swa"),
     ("num_kv_shared_layers", "attention.shared_kv_layers"),
     ("hidden_size_per_layer_input", "embedding_length_per_layer_input"),
+    ("altup_num_inputs", "altup.num_inputs"),
+    ("altup_active_idx", "altup.active_idx"),
+    ("activation_sparsity_scale", "activation_sparsity_scale"),
 ];
 
 /// Where a checkpoint's facts and tensor names come from.

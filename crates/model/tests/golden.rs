@@ -7,9 +7,10 @@ use sampan_fixtures::Family;
 use sampan_model::{KvFormat, Model};
 use std::path::Path;
 
-/// Largest difference of a logit, by family: the delta rule amplifies rounding.
+/// Largest difference of a logit, by family: the delta rule and thresholds on gates amplify rounding.
 fn tolerance(name: &str) -> f32 {
-    if name.starts_with("qwen3_next") || name.starts_with("qwen3_5") { 1e-3 } else { 2e-4 }
+    let loose = ["qwen3_next", "qwen3_5", "gemma3n"];
+    if loose.iter().any(|family| name.starts_with(family)) { 1e-3 } else { 2e-4 }
 }
 
 /// One-shot, chunked and token-by-token passes agree with the golden logits; greedy tokens are equal.
@@ -27,7 +28,7 @@ fn agrees(model: &Model, golden: &Golden, tolerance: f32) -> Result<f32, String>
         (run, logits)
     };
     let (mut one_shot, logits) = run(&mut std::iter::empty());
-    let max = difference(&logits, &golden.logits);
+    let max = golden.difference(&logits);
     if max > tolerance {
         return Err(format!("one-shot logits differ by {max}"));
     }
@@ -94,6 +95,7 @@ const GOLDENS: &[(&str, bool)] = &[
     ("gemma2", true),
     ("gemma3", true),
     ("gemma3_mm", false),
+    ("gemma3n", true),
     ("gemma4_e2b", true),
     ("gemma4_e2b_mm", false),
     ("gemma4_31b", true),

@@ -41,8 +41,36 @@ impl Model {
     ) {
         let (gate, up) = scratch.both(n * plan.gate.rows);
         self.kernels().matmul(x, n, matmul, &mut [self.job(&plan.gate, gate), self.job(&plan.up, up)]);
-        self.activate(plan.activation, gate, up);
+        self.activate(plan.activation, plan.gate.rows, gate, up);
         let job = Job { accumulate: added, ..self.job(&plan.down, out) };
         self.kernels().matmul(gate, n, matmul, &mut [job]);
     }
+
+    /// Of every row of `width` numbers keeps how far those above the threshold exceed it; the others become 0.
+    pub(super) fn keep_outliers(&self, deviations: f32, width: usize, x: &mut [f32]) {
+        let piece = (1 << 14) / width.max(1) + 1;
+        self.kernels().pool().run_slices(x, piece * width, |_, rows| {
+            for row in rows.chunks_exact_mut(width) {
+                let mean = sum(row, |x| x) / width as f32;
+                let variance = sum(row, |x| (x - mean) * (x - mean)) / width as f32;
+                let threshold = mean + deviations * variance.sqrt();
+                for x in row {
+                    let over = *x - threshold;
+                    *x = if over < 0.0 { 0.0 } else { over }; // what is no number stays visible
+                }
+            }
+        });
+    }
+}
+
+/// `sum of term(x)`, in lanes so that it can be computed with vectors, in an order that depends on the length only.
+fn sum(row: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [0.0; LANES];
+    let (whole, rest) = row.as_chunks::<LANES>();
+    for numbers in whole {
+        lanes.iter_mut().zip(numbers).for_each(|(lane, x)| *lane += term(*x));
+    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, x)| *lane += term(*x));
+    lanes.iter().sum()
 }

@@ -34,6 +34,9 @@ impl Model {
         if let Some(inputs) = &plan.per_layer {
             self.per_layer_inputs(inputs, pass.n, scratch);
         }
+        if let Some(altup) = &plan.altup {
+            self.spread(altup, pass.n, scratch);
+        }
     }
 
     fn per_layer_inputs(&self, plan: &PerLayerInputs, n: usize, scratch: &mut Scratch) {
@@ -62,15 +65,26 @@ impl Model {
         cache: &mut Cache,
         scratch: &mut Scratch,
     ) {
+        let altup = self.plan().altup.as_ref().zip(layer.altup.as_ref());
+        if let Some((altup, own)) = altup {
+            self.predict(altup, own, pass.n, scratch);
+        }
         self.before(&layer.mixer_at, scratch);
         let added = layer.mixer_at.adds_at_once();
         self.mixer(index, &layer.mixer, pass, cache, scratch, added);
-        self.after(&layer.mixer_at, scratch);
+        self.after(&layer.mixer_at, pass.n, scratch);
         self.before(&layer.ffn_at, scratch);
         self.ffn(&layer.ffn, pass.n, scratch, layer.ffn_at.adds_at_once());
-        self.after(&layer.ffn_at, scratch);
+        self.after(&layer.ffn_at, pass.n, scratch);
+        if let Some((altup, own)) = altup {
+            self.correct(altup, own, pass.n, scratch);
+        }
         if let Some(gate) = &layer.per_layer {
             self.per_layer_gate(index, gate, pass.n, scratch);
+            match altup {
+                Some((altup, _)) => self.add_to_further_streams(altup, scratch),
+                None => self.kernels().add(&mut scratch.residual, &scratch.result),
+            }
         }
         if let Some(scale) = layer.output_scale {
             let scale = self.vector(scale).first().copied().unwrap_or(1.0);
@@ -91,7 +105,7 @@ impl Model {
     }
 
     /// Brings a sublayer's result into the residual stream, unless it was added at once.
-    fn after(&self, at: &Sublayer, scratch: &mut Scratch) {
+    fn after(&self, at: &Sublayer, n: usize, scratch: &mut Scratch) {
         if let Some(norm) = &at.post {
             self.norm_rows(norm, self.plan().hidden, &mut scratch.result);
         }
@@ -101,6 +115,9 @@ impl Model {
             }
             _ if at.post.is_some() => self.kernels().add(&mut scratch.residual, &scratch.result),
             _ => {}
+        }
+        if let Some(laurel) = &at.laurel {
+            self.laurel(laurel, n, scratch);
         }
     }
 
@@ -189,7 +206,7 @@ impl Model {
         }
     }
 
-    /// `x += norm(projection(gelu(gate x) * input))`
+    /// `result = norm(projection(gelu(gate x) * input))`
     fn per_layer_gate(&self, index: usize, plan: &PerLayerGate, n: usize, scratch: &mut Scratch) {
         let kernels = self.kernels();
         let (width, all) = (plan.gate.rows, scratch.per_layer.len() / n.max(1));
@@ -202,7 +219,6 @@ impl Model {
         kernels.gelu_tanh_mul(gate, inputs);
         kernels.matmul(gate, n, matmul, &mut [self.job(&plan.projection, result)]);
         self.norm_rows(&plan.norm, self.plan().hidden, result);
-        kernels.add(residual, result);
     }
 }
 

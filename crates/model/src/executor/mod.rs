@@ -1,5 +1,6 @@
 //! The one executor: walks the plan for a ragged batch of sequences.
 
+mod altup;
 mod attention;
 mod compressed;
 mod delta;
@@ -166,7 +167,14 @@ impl Model {
             self.merge(hyper, residual, &mut scratch.hyper, matmul, input);
             std::mem::swap(&mut scratch.residual, &mut scratch.input);
         }
-        let rows = gather_wanted(chunks, plan.hidden, &mut scratch.residual);
+        let rows = match &plan.altup {
+            None => gather_wanted(chunks, plan.hidden, &mut scratch.residual),
+            Some(altup) => {
+                let rows = gather_wanted(chunks, altup.streams * plan.hidden, &mut scratch.altup.streams);
+                self.join(altup, rows, scratch);
+                rows
+            }
+        };
         if rows > 0 {
             let normed = &mut scratch.normed[..rows * plan.hidden];
             self.norm(&plan.norm, &scratch.residual[..rows * plan.hidden], normed);

@@ -148,7 +148,8 @@ impl Model {
         matmul: &mut MatmulScratch,
     ) {
         let kernels = self.kernels();
-        let Some(hidden) = plan.experts.first().map(|expert| expert.gate.cols) else { return };
+        let first = plan.experts.first();
+        let Some((hidden, width)) = first.map(|expert| (expert.gate.cols, expert.gate.rows)) else { return };
         let MoeScratch { tokens, rows, gate, up, .. } = scratch;
         // One row lies where it is; several are brought into the order of the experts.
         let (x, count) =
@@ -162,7 +163,7 @@ impl Model {
             jobs.push(self.grouped(up, from(group), cut(&mut ups, group.len() * up.rows)));
         }
         kernels.matmul_grouped(x, count, matmul, &mut jobs);
-        self.activate(plan.activation, gate, up);
+        self.activate(plan.activation, width, gate, up);
         let mut results = &mut rows[..];
         let mut jobs = Vec::with_capacity(groups.len());
         for (expert, group) in groups {
@@ -198,7 +199,8 @@ impl Model {
     ) {
         let Some(shared) = &plan.shared else { return };
         let hidden = shared.mlp.down.rows;
-        self.activate(shared.mlp.activation, &mut scratch.shared_gate, &scratch.shared_up);
+        let width = shared.mlp.gate.rows;
+        self.activate(shared.mlp.activation, width, &mut scratch.shared_gate, &scratch.shared_up);
         if shared.gate.is_none() {
             let job = Job { accumulate: true, ..self.job(&shared.mlp.down, out) };
             return self.kernels().matmul(&scratch.shared_gate, n, matmul, &mut [job]);
@@ -217,12 +219,16 @@ impl Model {
         });
     }
 
-    /// `gate = activation(gate, up)`
-    pub(super) fn activate(&self, activation: Activation, gate: &mut [f32], up: &[f32]) {
+    /// `gate = activation(gate, up)`, rows of `width` numbers.
+    pub(super) fn activate(&self, activation: Activation, width: usize, gate: &mut [f32], up: &[f32]) {
         let kernels = self.kernels();
         match activation {
             Activation::Silu => kernels.silu_mul(gate, up),
             Activation::GeluTanh => kernels.gelu_tanh_mul(gate, up),
+            Activation::GeluTanhTopK { deviations } => {
+                self.keep_outliers(deviations, width, gate);
+                kernels.gelu_tanh_mul(gate, up);
+            }
             Activation::SiluClamped { limit } => kernels.swiglu_clamped(gate, up, limit),
             Activation::SwigluOai { alpha, limit } => kernels.swiglu_oai(gate, up, alpha, limit),
         }

@@ -1,5 +1,6 @@
 //! Activations, kept between calls so that they are allocated once.
 
+use super::altup::AltUpScratch;
 use super::attention::AttentionScratch;
 use super::compressed::CompressedScratch;
 use super::delta::DeltaScratch;
@@ -30,6 +31,7 @@ pub struct Scratch {
     pub(super) gated: GatedScratch,
     pub(super) moe: MoeScratch,
     pub(super) hyper: HyperScratch,
+    pub(super) altup: AltUpScratch,
 }
 
 impl Scratch {
@@ -59,7 +61,8 @@ impl Scratch {
         let streams = plan.hyper.as_ref().map_or(1, |hyper| hyper.streams);
         let hyper = plan.hyper.as_ref().map_or(0, |hyper| HyperScratch::numbers(hyper, plan.hidden));
         let per_layer = plan.per_layer.map_or(0, |inputs| inputs.projection.rows);
-        let stream = (streams + 3) * plan.hidden + hyper + per_layer;
+        let altup = plan.altup.as_ref().map_or(0, |altup| AltUpScratch::numbers(altup, plan.hidden));
+        let stream = (streams + 3) * plan.hidden + hyper + altup + per_layer;
         let per_token = stream + kinds.iter().sum::<usize>();
         // One int8 copy and one bf16 copy of the widest input at most, and a row of logits.
         tokens * (per_token * size_of::<f32>() + widest * 3) + (once + plan.vocab) * size_of::<f32>()

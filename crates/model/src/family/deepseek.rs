@@ -89,6 +89,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         head,
         final_softcap: None,
         hyper: None,
+        altup: None,
         tensors: Vec::new(),
         set_aside: Vec::new(),
     })

@@ -71,6 +71,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
                     norm: builder.norm(place, norm, hidden)?,
                     post: None,
                     hyper: Some(mix),
+                    laurel: None,
                 })
             };
             let (mixer_at, ffn_at) = (at("attn_norm", "hc_attn")?, at("ffn_norm", "hc_ffn")?);
@@ -81,6 +82,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
                 ffn_at,
                 per_layer: None,
                 output_scale: None,
+                altup: None,
             })
         })
         .collect::<Result<Vec<_>, PlanError>>()?;
@@ -98,6 +100,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         head: Some(builder.linear(Place::Global, "head", (vocab, hidden), false)?),
         final_softcap: None,
         hyper: Some(hyper),
+        altup: None,
         tensors: Vec::new(),
         set_aside: Vec::new(),
     })

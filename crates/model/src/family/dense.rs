@@ -106,6 +106,7 @@ impl Builder<'_> {
             norm,
             head,
             hyper: None,
+            altup: None,
             final_softcap: None,
             tensors: Vec::new(),
             set_aside: Vec::new(),

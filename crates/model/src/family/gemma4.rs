@@ -69,7 +69,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
 
 /// The layer whose keys and values layer `index` reads: itself, or from layer `own` on the last one of its kind
 /// before `own`.
-fn donor(local: &[bool], own: usize, index: usize) -> Option<usize> {
+pub(super) fn donor(local: &[bool], own: usize, index: usize) -> Option<usize> {
     match index < own {
         true => Some(index),
         false => local[..own].iter().rposition(|&kind| kind == local[index]),
@@ -132,7 +132,8 @@ fn kv_heads(builder: &Builder<'_>, index: usize, local: bool, heads: usize) -> R
     }
 }
 
-fn per_layer_inputs(
+/// The embedding of every layer's own; its table may have fewer rows than the vocabulary.
+pub(super) fn per_layer_inputs(
     builder: &mut Builder<'_>,
     layers: usize,
     hidden: usize,
@@ -143,8 +144,12 @@ fn per_layer_inputs(
         None | Some(0) => return Ok(None),
         Some(width) => width,
     };
-    let rows = config.usize("vocab_size_per_layer_input")?.unwrap_or(vocab);
     let place = Place::Global;
+    let table = builder.checkpoint.tensor(&builder.name(place, "embed_tokens_per_layer", "weight"));
+    let rows = match config.usize("vocab_size_per_layer_input")? {
+        Some(rows) => rows,
+        None => table.and_then(|table| table.shape.first().copied()).unwrap_or(vocab),
+    };
     Ok(Some(PerLayerInputs {
         table: builder.linear(place, "embed_tokens_per_layer", (rows, layers * width), false)?.weight,
         rows,
@@ -189,6 +194,7 @@ fn layer(
         ffn_at,
         per_layer,
         output_scale: Some(builder.vector(place, "layer_scalar", "", 1)?),
+        altup: None,
     })
 }
 
@@ -200,19 +206,44 @@ fn attention(
     keys: usize,
 ) -> Result<Attention, PlanError> {
     let config = builder.config;
+    let (heads, dim) = (config.size("num_attention_heads")?, head_dim(config, index, local)?);
+    let kv_heads = kv_heads(builder, index, local, heads)?;
+    // Without a projection of its own the value is the raw key.
+    let copied = match config.dialect() {
+        Dialect::HuggingFace => !local && config.flag("attention_k_eq_v")?,
+        Dialect::Gguf => keys == index && !builder.has(Place::Layer(index), "self_attn.v_proj", "weight"),
+    };
+    let heads = Heads { heads, kv_heads, dim, copied };
+    normed_attention(builder, index, hidden, local, keys, &heads)
+}
+
+/// Heads of a layer's attention.
+pub(super) struct Heads {
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    /// Width of a head.
+    pub(super) dim: usize,
+    /// Values are the raw keys.
+    pub(super) copied: bool,
+}
+
+/// Attention with norms on queries, keys and values and no factor on the scores; `keys` is the layer whose keys and
+/// values it reads.
+pub(super) fn normed_attention(
+    builder: &mut Builder<'_>,
+    index: usize,
+    hidden: usize,
+    local: bool,
+    keys: usize,
+    &Heads { heads, kv_heads, dim, copied }: &Heads,
+) -> Result<Attention, PlanError> {
+    let config = builder.config;
     if config.flag("attention_bias")? {
         return Err(config.unsupported("attention_bias"));
     }
     let place = Place::Layer(index);
-    let (heads, dim) = (config.size("num_attention_heads")?, head_dim(config, index, local)?);
-    let kv_heads = kv_heads(builder, index, local, heads)?;
     let narrow = (kv_heads * dim, hidden);
     let keys = if keys == index {
-        // Without a projection of its own the value is the raw key.
-        let copied = match config.dialect() {
-            Dialect::HuggingFace => !local && config.flag("attention_k_eq_v")?,
-            Dialect::Gguf => !builder.has(place, "self_attn.v_proj", "weight"),
-        };
         Keys::Own {
             k: builder.linear(place, "self_attn.k_proj", narrow, false)?,
             k_norm: Some(builder.norm(place, "self_attn.k_norm", dim)?),

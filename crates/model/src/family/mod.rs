@@ -6,6 +6,7 @@ mod deepseek_v4;
 mod dense;
 mod experts;
 mod gemma;
+mod gemma3n;
 mod gemma4;
 mod gpt_oss;
 mod llama;
@@ -55,6 +56,7 @@ const FAMILIES: &[Family] = &[
     deepseek_v4::FAMILY,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    gemma3n::FAMILY,
     gemma4::FAMILY,
     gpt_oss::FAMILY,
 ];

@@ -9,6 +9,12 @@ pub enum Activation {
     Silu,
     /// `gelu(gate) * up`, tanh approximation
     GeluTanh,
+    /// `gelu(max(gate - mean - deviations * deviation, 0)) * up`, tanh approximation, with the mean and the standard
+    /// deviation of a token's gates: few of them are left (You et al., "Spark Transformer", 2025)
+    GeluTanhTopK {
+        /// Deviations above the mean from which on gates count.
+        deviations: f32,
+    },
     /// `silu(min(gate, limit)) * clamp(up, -limit, limit)` (DeepSeek V4)
     SiluClamped {
         /// The bound.

@@ -3,6 +3,7 @@
 //! A family translates a configuration into a [`Plan`]; the executor walks it, the loader takes names and shapes
 //! from it, and every byte and operation count comes from it.
 
+mod altup;
 mod attention;
 mod compressed;
 mod delta;
@@ -11,6 +12,7 @@ mod hyper;
 mod latent;
 mod tensor;
 
+pub use altup::{AltUp, AltUpLayer, Laurel};
 pub use attention::{Attention, Keys};
 pub use compressed::{Compressed, Compressor, Entries, EntryIndex};
 pub use delta::Delta;
@@ -45,16 +47,19 @@ pub struct Sublayer {
     pub post: Option<Norm>,
     /// How the streams of [`Plan::hyper`] are mixed around it.
     pub hyper: Option<HyperMix>,
+    /// A low-rank path beside it.
+    pub laurel: Option<Laurel>,
 }
 
 impl Sublayer {
     /// `x += f(norm(x))`
     pub fn plain(norm: Norm) -> Sublayer {
-        Sublayer { norm, post: None, hyper: None }
+        Sublayer { norm, post: None, hyper: None, laurel: None }
     }
 }
 
-/// What a layer adds from the per-layer embedding: `x += norm(projection(gelu(gate x) * input))`.
+/// What a layer adds from the per-layer embedding: `x += norm(projection(gelu(gate x) * input))`. With alternating
+/// updates `x` on the right is the active stream and on the left every stream but the first.
 #[derive(Clone, Copy, Debug)]
 pub struct PerLayerGate {
     /// From hidden to the width of the per-layer input.
@@ -80,6 +85,8 @@ pub struct LayerPlan {
     pub per_layer: Option<PerLayerGate>,
     /// One number that the residual stream is multiplied by at the end.
     pub output_scale: Option<TensorId>,
+    /// How the streams of [`Plan::altup`] are predicted before and corrected after the layer.
+    pub altup: Option<AltUpLayer>,
 }
 
 impl LayerPlan {
@@ -92,6 +99,7 @@ impl LayerPlan {
             ffn_at: Sublayer::plain(ffn_norm),
             per_layer: None,
             output_scale: None,
+            altup: None,
         }
     }
 }
@@ -167,6 +175,8 @@ pub struct Plan {
     pub head: Option<Linear>,
     /// Several residual streams in place of one.
     pub hyper: Option<Hyper>,
+    /// Several residual streams of which each layer computes one.
+    pub altup: Option<AltUp>,
     /// Logits become `cap * tanh(logit / cap)`.
     pub final_softcap: Option<f32>,
     /// Every tensor read, each once.
