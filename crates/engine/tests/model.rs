@@ -7,7 +7,7 @@ use sampan_model::{Cache, CacheSizes, Chunk, Logits, Model, Plan, PlanOptions, S
 use sampan_weights::gguf::Writer;
 use sampan_weights::{Checkpoint, Dtype, Value};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const VOCAB: usize = 300;
@@ -81,8 +81,9 @@ fn write_model(path: &Path, format: Format) {
 
 fn load(path: &Path, options: Options) -> Arc<Model> {
     let checkpoint = Checkpoint::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let plan = Plan::from_checkpoint(&checkpoint, PlanOptions::default())
-        .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let exact = PlanOptions { exact: options.exact };
+    let plan =
+        Plan::from_checkpoint(&checkpoint, exact).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let kernels = Arc::new(Kernels::new(options).expect("the best level is there"));
     Arc::new(Model::load(&checkpoint, plan, kernels, &mut |_, _| {}).expect("the model is sound"))
 }
@@ -141,10 +142,14 @@ fn request(prompt: &[u32], vocab: usize, temperature: f32) -> Request {
     }
 }
 
+/// Random tokens.
+fn ids(vocab: usize, seed: u64, n: usize) -> Vec<u32> {
+    random(seed, n).map(|x| ((x + 1.0) / 2.0 * vocab as f32) as u32).collect()
+}
+
 /// Requests of many lengths, some with a common beginning; greedy and drawn.
 fn requests(vocab: usize) -> Vec<Request> {
-    let ids =
-        |seed, n| random(seed, n).map(|x| ((x + 1.0) / 2.0 * vocab as f32) as u32).collect::<Vec<u32>>();
+    let ids = |seed, n| ids(vocab, seed, n);
     let shared = ids(1, 2 * PAGE + 3);
     let prompts = [
         ids(2, 1),
@@ -164,10 +169,13 @@ fn options(kv_format: KvFormat, pages: usize, max_batch_tokens: usize, max_runni
     EngineOptions { kv_format, pages, max_batch_tokens, max_running, ..EngineOptions::default() }
 }
 
-/// Everything that may change when a request is run, and must not change what comes of it.
-fn check(path: &Path, kernels: Options, kv: KvFormat) {
+/// Everything that may change when a request is run, and must not change what comes of it. `long`: tokens of one more
+/// prompt, where the model's windows or its choice of keys need so many to show what they do.
+fn check(path: &Path, kernels: Options, kv: KvFormat, long: Option<usize>) {
     let model = load(path, Options { threads: 2, ..kernels });
-    let requests = requests(model.plan().vocab);
+    let vocab = model.plan().vocab;
+    let mut requests = requests(vocab);
+    requests.extend(long.map(|n| request(&ids(vocab, 9, n), vocab, 0.0)));
     let alone: Vec<_> = requests
         .iter()
         .map(|request| {
@@ -189,11 +197,13 @@ fn check(path: &Path, kernels: Options, kv: KvFormat) {
         (&model, 7, 64, 8, &["first"]),
         (&model, 1, 64, 8, &["first"]),
         (&model, 32, 6, 8, &["first", "partly cached"]),
-        (&single, 100, 64, 3, &["first"]),
+        (&single, 100, 64, 3, &["first", "cached"]),
     ] {
         let mut engine = Engine::new(Arc::clone(model), options(kv, pages, budget, running));
+        let fits = requests.iter().take_while(|r| r.prompt.len() + TOKENS <= pages * PAGE).count();
+        let requests = &requests[..fits];
         for &pass in passes {
-            let got = run(&mut engine, &requests);
+            let got = run(&mut engine, requests);
             for ((request, got), want) in requests.iter().zip(&got).zip(&alone) {
                 let case = format!("{}, budget {budget}, {pages} pages, {pass} pass", path.display());
                 assert_eq!(&got.0, want, "{case}: {} tokens of prompt", request.prompt.len());
@@ -205,31 +215,88 @@ fn check(path: &Path, kernels: Options, kv: KvFormat) {
     }
 }
 
+/// The second turn of a conversation goes on from the end of the first, and says what it says from the start.
+fn check_turns(path: &Path, kernels: Options, kv: KvFormat) {
+    let model = load(path, Options { threads: 2, ..kernels });
+    let vocab = model.plan().vocab;
+    let mut engine = Engine::new(Arc::clone(&model), options(kv, 40, 512, 4));
+    for (turn, found) in [(50, 96), (20, 96), (70, 96)] {
+        let first = Request { max_tokens: Some(100 - turn), ..request(&ids(vocab, 20, turn), vocab, 0.0) };
+        let (answer, _) = run(&mut engine, std::slice::from_ref(&first)).remove(0);
+        let answer = answer.iter().map(|&(token, _)| token);
+        let prompt = [first.prompt, answer.collect(), ids(vocab, 21, turn)].concat();
+        let second = [request(&prompt, vocab, 0.0)];
+        let (got, cached) = run(&mut engine, &second).remove(0);
+        let (want, _) = run(&mut Engine::new(Arc::clone(&model), options(kv, 40, 512, 1)), &second).remove(0);
+        assert_eq!((got, cached), (want, found), "{}, {turn} tokens of prompt", path.display());
+    }
+}
+
 #[test]
 fn a_request_gets_the_same_from_any_batch_of_a_small_model() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for format in [Format::F32, Format::BF16, Format::Q8_0, Format::Q4_K] {
         let path = folder.path().join(format!("{}.gguf", format.name()));
         write_model(&path, format);
-        check(&path, Options::default(), if format == Format::F32 { KvFormat::F32 } else { KvFormat::F16 });
+        let kv = if format == Format::F32 { KvFormat::F32 } else { KvFormat::F16 };
+        check(&path, Options::default(), kv, None);
+        check_turns(&path, Options::default(), kv);
     }
     check(
         &folder.path().join(format!("{}.gguf", Format::F32.name())),
         Options { exact: true, ..Options::default() },
         KvFormat::Bf16,
+        None,
     );
+}
+
+/// The folder of a model that is kept beside the repository; absent in a plain clone.
+fn golden(family: &str) -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden").join(family);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    println!("skipped: no folder {}", folder.display());
+    None
+}
+
+/// Longer than the pages that a window's slot has, so that it begins again at its first.
+const LONG: usize = 19 * PAGE - TOKENS;
+
+fn check_family(family: &str) {
+    let Some(folder) = golden(family) else { return };
+    let exact = Options { exact: true, ..Options::default() };
+    check(&folder, exact, KvFormat::F32, Some(LONG));
+    check(&folder, Options::default(), KvFormat::F16, None);
+    check_turns(&folder, exact, KvFormat::F16);
+}
+
+#[test]
+fn a_request_gets_the_same_from_any_batch_of_a_model_with_windows() {
+    check_family("gpt_oss");
+}
+
+#[test]
+fn a_request_gets_the_same_from_any_batch_of_a_recurrent_model() {
+    check_family("qwen3_next");
+    check_family("qwen3_5");
+}
+
+#[test]
+fn a_request_gets_the_same_from_any_batch_of_a_model_with_compressed_entries() {
+    check_family("deepseek_v4");
+}
+
+#[test]
+fn a_request_gets_the_same_from_any_batch_of_a_model_with_latent_keys() {
+    check_family("deepseek_v3");
+    check_family("deepseek_v32");
 }
 
 #[test]
 fn golden_tokens_come_out_of_the_engine() {
-    // Test material beside the repository; absent in a plain clone.
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden");
-    for family in ["qwen3", "llama", "qwen2"] {
-        let folder = shared.join(family);
-        if !folder.is_dir() {
-            println!("skipped: no folder {}", folder.display());
-            continue;
-        }
+    let families = ["qwen3", "llama", "qwen2", "gpt_oss", "qwen3_next", "qwen3_5", "deepseek_v4"];
+    for (family, folder) in families.iter().filter_map(|family| Some((family, golden(family)?))) {
         let golden = Checkpoint::open(&folder.join("golden.safetensors")).expect("the golden file is sound");
         let ids = |name: &str| -> Vec<u32> {
             let ids = golden.tensor(name).expect("the golden file has it").to_i64s().expect("ids");
