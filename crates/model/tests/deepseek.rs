@@ -310,7 +310,7 @@ fn gguf_files_of_every_layout_give_the_same_logits() {
         latent.into_iter().chain(["deepseek_v4", "deepseek_v4_long"]).map(|family| (family, Layout::Apart));
     for (family, layout) in older.into_iter().chain(newer) {
         let Some((logits, golden)) = through_gguf(family, layout, Numbers::Float) else { return };
-        let max = difference(&logits, &golden.logits);
+        let max = golden.difference(&logits);
         assert!(max < 2e-4, "{family} {layout:?}: {max}");
     }
 }
@@ -471,4 +471,22 @@ fn configurations_that_make_no_sense() {
             assert!(error.contains(word), "{family} {spoil:?}: {word:?} is not in {error:?}");
         }
     }
+}
+
+#[test]
+fn a_table_that_names_an_expert_that_is_not_there() {
+    let Some(root) = shared("golden") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(root.join("deepseek_v4").join(file), dir.path().join(file)).unwrap();
+    }
+    let (_, offset) =
+        Checkpoint::open(dir.path()).unwrap().tensor("layers.1.ffn.gate.tid2eid").unwrap().place();
+    let file = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[offset as usize..][..8].copy_from_slice(&16_i64.to_le_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let error = Plan::from_checkpoint(&checkpoint, PlanOptions::default()).err().unwrap().to_string();
+    assert!(error.contains("layers.1.ffn.gate.tid2eid") && error.contains("expert 16 of 16"), "{error}");
 }

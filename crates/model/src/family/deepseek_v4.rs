@@ -305,12 +305,7 @@ fn mixture(builder: &mut Builder<'_>, index: usize, hidden: usize, vocab: usize)
     if top_k > experts {
         return Err(config.bad("num_experts_per_tok", "at most the number of experts"));
     }
-    let limit = match config.get("swiglu_limit") {
-        Some(serde_json::Value::Array(limits)) => {
-            limits.get(index).and_then(|limit| limit.as_f64()).map(|x| x as f32)
-        }
-        _ => config.f32("swiglu_limit")?,
-    };
+    let limit = config.f32_at("swiglu_limit", index)?;
     let activation = match limit {
         Some(limit) if limit > 0.0 => Activation::SiluClamped { limit },
         Some(_) => return Err(config.bad("swiglu_limit", "numbers above 0")),
@@ -343,6 +338,17 @@ fn mixture(builder: &mut Builder<'_>, index: usize, hidden: usize, vocab: usize)
     })
 }
 
+/// Every number in a table of experts is one of an expert.
+fn check_table(builder: &Builder<'_>, place: Place, experts: usize) -> Result<(), PlanError> {
+    let part = if builder.config.dialect() == Dialect::Gguf { "weight" } else { "" };
+    let name = builder.name(place, "ffn.gate.tid2eid", part);
+    let Some(table) = builder.checkpoint.tensor(&name) else { return Ok(()) };
+    match table.to_i64s()?.iter().find(|&&id| id < 0 || id >= experts as i64) {
+        Some(id) => Err(table.error(format!("sends a token to expert {id} of {experts}")).into()),
+        None => Ok(()),
+    }
+}
+
 /// Whether a layer chooses experts by token id.
 fn is_hashed(config: &Config, index: usize) -> Result<bool, PlanError> {
     if let Some(kinds) = config.get("mlp_layer_types") {
@@ -370,7 +376,9 @@ fn router(
     }
     let (table, selection_bias) = match table {
         Some((vocab, top_k)) => {
-            (Some(bare(builder, place, "ffn.gate.tid2eid", &[vocab, top_k], Role::Ids)?), None)
+            let table = bare(builder, place, "ffn.gate.tid2eid", &[vocab, top_k], Role::Ids)?;
+            check_table(builder, place, experts)?;
+            (Some(table), None)
         }
         None => {
             let module = if gguf { "exp_probs_b" } else { "ffn.gate" };
