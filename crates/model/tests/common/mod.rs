@@ -26,7 +26,7 @@ pub fn load(path: &Path) -> Model {
 /// Loads a model with the kernels that `options` choose.
 pub fn load_with(path: &Path, options: Options) -> Model {
     let checkpoint = Checkpoint::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let exact = PlanOptions { exact: options.exact };
+    let exact = PlanOptions { exact: options.exact, ..PlanOptions::default() };
     let plan =
         Plan::from_checkpoint(&checkpoint, exact).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let kernels = Arc::new(Kernels::new(options).unwrap());
@@ -36,7 +36,9 @@ pub fn load_with(path: &Path, options: Options) -> Model {
 /// Reference outputs of a model.
 pub struct Golden {
     pub ids: Vec<u32>,
+    /// Of the positions that the file lists, else of all.
     pub logits: Vec<f32>,
+    positions: Vec<usize>,
     pub greedy: Vec<u32>,
 }
 
@@ -45,8 +47,23 @@ impl Golden {
         let file = Checkpoint::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let tensor =
             |name: &str| file.tensor(name).unwrap_or_else(|| panic!("no {name} in {}", path.display()));
-        let ids = |name: &str| tensor(name).to_i64s().unwrap().iter().map(|&id| id as u32).collect();
-        Golden { ids: ids("ids"), logits: tensor("logits").to_f32().unwrap(), greedy: ids("greedy") }
+        let ids = |name: &str| -> Vec<u32> {
+            tensor(name).to_i64s().unwrap().iter().map(|&id| id as u32).collect()
+        };
+        let all = ids("ids");
+        let positions = match file.tensor("positions") {
+            Some(_) => ids("positions").into_iter().map(|at| at as usize).collect(),
+            None => (0..all.len()).collect(),
+        };
+        Golden { ids: all, logits: tensor("logits").to_f32().unwrap(), positions, greedy: ids("greedy") }
+    }
+
+    /// Largest difference from `logits` of all ids, at the positions that the file has.
+    pub fn difference(&self, logits: &[f32]) -> f32 {
+        let vocab = self.logits.len() / self.positions.len();
+        assert_eq!(logits.len(), self.ids.len() * vocab);
+        let rows = self.positions.iter().flat_map(|at| &logits[at * vocab..][..vocab]);
+        difference(&rows.copied().collect::<Vec<f32>>(), &self.logits)
     }
 }
 

@@ -73,11 +73,9 @@ impl Folder {
 
     /// A tiny model that can speak, in `model/`. What it says is noise.
     pub(crate) fn model(&self) {
-        let family = Family::load("qwen3").unwrap();
-        let mut config = family.config;
-        config["vocab_size"] = 512.into(); // more rows than tokens, as published models have
+        let family = Family::load("qwen3").unwrap().with_vocab(512); // more rows than tokens, as published models have
         std::fs::create_dir_all(self.path("model")).unwrap();
-        sampan_fixtures::write_checkpoint(&config, family.seed, &self.path("model")).unwrap();
+        family.write_checkpoint(&self.path("model")).unwrap();
         self.write("model/tokenizer.json", tokenizer(&[]).to_string());
         self.write("model/tokenizer_config.json", json!({"eos_token": "<|im_end|>"}).to_string());
         self.write("model/chat_template.jinja", TEMPLATE);
