@@ -23,6 +23,7 @@ mod submit;
 mod tests;
 
 pub use engine::{Engine, EngineOptions, EngineStats};
-pub use request::{BadLogits, Dry, Event, FinishReason, Logprob, Request, RequestId, Sampling, Usage};
+pub use request::{BadLogits, Event, FinishReason, Logprob, Request, RequestId, Usage};
 pub use sampan_kernels::attention::{KvFormat, PAGE};
+pub use sampler::{Dry, Sampling};
 pub use submit::SubmitError;

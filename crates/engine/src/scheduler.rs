@@ -126,11 +126,11 @@ impl Scheduler {
     fn shares(&mut self) -> Vec<usize> {
         let mut shares: Vec<usize> = vec![0; self.running.len()];
         let mut prompts = Vec::new();
-        for i in 0..self.running.len() {
+        for (i, share) in shares.iter_mut().enumerate() {
             let (older, newer) = self.running.split_at_mut(i);
             let seq = &mut newer[0];
             if seq.is_decoding() {
-                shares[i] = 1;
+                *share = 1;
                 continue;
             }
             if reuse(&mut self.pages, seq) {

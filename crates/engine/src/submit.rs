@@ -1,6 +1,7 @@
 //! Why a request is not taken on.
 
-use crate::request::{Request, Sampling};
+use crate::request::Request;
+use crate::sampler::Sampling;
 
 /// A request that was refused; nothing of it is kept.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -7,9 +7,12 @@
 //! computed from the seed and the position, so it does not matter in which batch, or how often, it is drawn.
 
 mod math;
+mod options;
 mod penalties;
 
-use crate::request::{BadLogits, Logprob, Sampling};
+pub use options::{Dry, Sampling};
+
+use crate::request::{BadLogits, Logprob};
 use math::{exp, sum_exp, uniform};
 
 /// The chosen token, and its log-probabilities if they were asked for.

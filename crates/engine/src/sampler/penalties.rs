@@ -1,6 +1,6 @@
 //! The stages that change single logits: bias, repetition, presence, frequency, DRY.
 
-use crate::request::{Dry, Sampling};
+use super::{Dry, Sampling};
 
 /// Whether [`apply`] would do anything.
 pub(super) fn change_anything(s: &Sampling) -> bool {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::request::Dry;
+use crate::sampler::Dry;
 
 fn hash(a: u64, b: u64) -> f64 {
     uniform(a, b)

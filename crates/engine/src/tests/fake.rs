@@ -62,10 +62,11 @@ impl Fake {
         let past = (0..chunk.start)
             .map(|position| self.pages[chunk.pages[position / PAGE] as usize][position % PAGE])
             .fold(0, mix);
-        match self.slots.get(chunk.slot as usize) {
-            Some(&slot) if chunk.start > 0 && slot != past => mix(past, slot),
-            _ => past,
+        if self.slots.is_empty() || chunk.start == 0 {
+            return past;
         }
+        let slot = self.slots[chunk.slot as usize];
+        if slot == past { past } else { mix(past, slot) }
     }
 }
 
@@ -100,8 +101,8 @@ impl Forward for Fake {
                 self.pages[page][slot] = state(past, token);
                 past = mix(past, self.pages[page][slot]);
             }
-            if let Some(slot) = self.slots.get_mut(chunk.slot as usize) {
-                *slot = past;
+            if !self.slots.is_empty() {
+                self.slots[chunk.slot as usize] = past;
             }
             if chunk.logits == Logits::Last {
                 let broken = chunk.start + chunk.tokens.len() >= self.broken_from;

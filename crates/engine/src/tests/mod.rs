@@ -3,7 +3,8 @@ mod same_tokens;
 mod scheduling;
 mod snapshots;
 
-use crate::request::{Event, FinishReason, Request, RequestId, Sampling, Usage};
+use crate::request::{Event, FinishReason, Request, RequestId, Usage};
+use crate::sampler::Sampling;
 use crate::{Engine, EngineOptions};
 use fake::{Fake, VOCAB};
 use sampan_kernels::attention::{KvFormat, PAGE};

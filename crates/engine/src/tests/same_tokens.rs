@@ -2,7 +2,7 @@
 
 use super::fake::alone;
 use super::*;
-use crate::request::Dry;
+use crate::sampler::Dry;
 use proptest::prelude::*;
 
 /// A request, when it comes, and when it is cancelled (in steps).

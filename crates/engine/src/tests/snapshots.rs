@@ -94,6 +94,29 @@ fn without_room_for_states_every_prompt_is_computed() {
 }
 
 #[test]
+fn a_prompt_saves_one_state_however_it_is_cut() {
+    for budget in [PAGE, 2 * PAGE, 100] {
+        let mut engine = with(8, options(100, budget, 4));
+        assert_eq!((cached(&mut engine, &prompt(1, 500)), engine.stats().snapshots), (0, 1), "{budget}");
+    }
+}
+
+#[test]
+fn a_conversation_touches_its_slot_and_those_of_its_snapshots() {
+    // The model has no more slots than those.
+    let fake = Fake::with_slots(100, 1 + 3);
+    let mut engine =
+        Engine::with_forward(Box::new(fake), EngineOptions { snapshots: 3, ..options(100, 512, 16) });
+    let mut tokens = prompt(1, 40);
+    for turn in 0..8 {
+        let id = engine.submit(request(tokens.clone(), 70)).expect("fits");
+        tokens.extend(&run_all(&mut engine).0[&id].tokens);
+        tokens.extend(prompt(turn, 50));
+    }
+    assert_eq!((engine.stats().snapshots, engine.stats().snapshot_hits), (3, 7));
+}
+
+#[test]
 fn an_answer_keeps_one_state_however_long_it_gets() {
     let mut engine = with(8, options(100, 512, 4));
     for i in 0..3 {
