@@ -1,0 +1,148 @@
+//! A checkpoint of Hugging Face as a GGUF file with the names and keys that other programs know.
+//!
+//! Nothing about a family is said a second time here. What the family's translation reads from a GGUF file is what
+//! the file has to hold: the plan is made once from the checkpoint and once, as a draft, from the metadata that is to
+//! be written. Both ask for the same tensors in the same order, so each pair says where numbers come from and where
+//! they go; and the two plans have to mean the same model before a byte is written.
+
+mod draft;
+mod keys;
+mod order;
+mod special;
+mod tensors;
+
+use crate::config::Config;
+use crate::error::{LoadError, PlanError};
+use crate::plan::{Plan, PlanOptions};
+use sampan_weights::{Checkpoint, Kind, Value, gguf};
+use std::path::Path;
+
+/// Why a checkpoint could not be written as GGUF.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The checkpoint has no plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A tensor could not be read.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The file could not be written.
+    #[error(transparent)]
+    Weights(#[from] sampan_weights::Error),
+    /// The checkpoint is GGUF, or has no weights.
+    #[error("{path} is no safetensors checkpoint with a config.json; only such can be converted to GGUF")]
+    NotSafetensors {
+        /// What was opened.
+        path: String,
+    },
+    /// GGUF has no convention for the family.
+    #[error("family {family} has no convention in GGUF")]
+    Family {
+        /// The family.
+        family: String,
+    },
+    /// A GGUF file cannot say something of this model.
+    #[error("GGUF files of {arch} cannot say {what} of this model: {wanted} would be read back as {read}")]
+    NotSaid {
+        /// `general.architecture`.
+        arch: String,
+        /// What would be lost.
+        what: String,
+        /// In the checkpoint.
+        wanted: String,
+        /// In the file.
+        read: String,
+    },
+    /// The tensors of the checkpoint do not make up one of the file.
+    #[error("tensor {name} of the GGUF file cannot be made: {why}")]
+    Tensor {
+        /// The file's name for it.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// What the user decides about a GGUF file.
+#[derive(Debug, Default)]
+pub struct ExportOptions {
+    /// Write FP8 weights as float32 instead of bfloat16.
+    pub exact: bool,
+    /// `general.name`; else the name of the folder.
+    pub name: Option<String>,
+    /// More keys, such as `tokenizer.ggml.*`. Without a tokenizer the file says that it has none.
+    pub keys: Vec<(String, Value)>,
+}
+
+/// What was written.
+#[derive(Debug)]
+pub struct Exported {
+    /// `general.architecture`.
+    pub arch: &'static str,
+    /// Tensors in the file.
+    pub tensors: usize,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// The plan of the checkpoint, for what it sets aside.
+    pub plan: Plan,
+}
+
+/// Writes `checkpoint` to the GGUF file `path`, a tensor or a part of one at a time. `progress` is called with the
+/// bytes done and the bytes in total. The file appears when it is whole.
+///
+/// Float weights keep their type, FP4 becomes MXFP4 without loss, FP8 becomes bfloat16 (or float32 on demand); vectors
+/// and routers are float32.
+///
+/// # Errors
+/// When the checkpoint has no plan, GGUF cannot say something of the model, or a file cannot be read or written.
+pub fn gguf(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    options: &ExportOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Exported, ExportError> {
+    if checkpoint.kind() != Kind::Safetensors || checkpoint.config().is_none() {
+        return Err(ExportError::NotSafetensors { path: checkpoint.path().display().to_string() });
+    }
+    let plan =
+        Plan::from_checkpoint(checkpoint, PlanOptions { exact: options.exact, ..PlanOptions::default() })?;
+    let special = special::of(&plan)?;
+    let keys = keys::of(&plan, &Config::read(checkpoint)?, special)?;
+    let draft = draft::of(checkpoint, &plan, special, &keys)?;
+    let layout = tensors::Layout::new(&plan, &draft)?;
+    let mut writer = gguf::Writer::new();
+    for (key, value) in general(checkpoint, special.arch, &layout, options) {
+        writer.set(&key, value)?;
+    }
+    for (key, value) in keys.into_iter().chain(options.keys.iter().cloned()) {
+        writer.set(&key, value)?;
+    }
+    let (tensors, bytes) = layout.write(checkpoint, &plan, writer, path, progress)?;
+    Ok(Exported { arch: special.arch, tensors, bytes, plan })
+}
+
+/// The keys that every file has.
+fn general(
+    checkpoint: &Checkpoint,
+    arch: &str,
+    layout: &tensors::Layout<'_>,
+    options: &ExportOptions,
+) -> Vec<(String, Value)> {
+    let text = |text: &str| Value::Str(text.to_string());
+    let folder = checkpoint.path().canonicalize().ok();
+    let folder = folder.as_deref().and_then(|path| if path.is_dir() { Some(path) } else { path.parent() });
+    let folder = folder.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let mut keys = vec![("general.architecture", text(arch)), ("general.type", text("model"))];
+    if let Some(name) = options.name.clone().or(folder) {
+        keys.push(("general.name", Value::Str(name)));
+    }
+    if let Some(licence) = checkpoint.licence() {
+        keys.push(("general.license", Value::Str(licence)));
+    }
+    keys.push(("general.file_type", Value::U32(layout.file_type())));
+    keys.push(("general.quantization_version", Value::U32(2)));
+    if !options.keys.iter().any(|(key, _)| key == "tokenizer.ggml.model") {
+        keys.push(("tokenizer.ggml.model", text("none")));
+    }
+    keys.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+}
