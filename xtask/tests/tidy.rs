@@ -145,23 +145,33 @@ fn files_and_functions_keep_their_budgets() {
 
 #[test]
 fn families_stay_translations() {
-    let families = |s: &&Source| {
-        s.path.starts_with("crates/model/src/family/")
-            && !s.path.ends_with("/mod.rs")
-            && !s.path.ends_with("/builder.rs")
-    };
+    let room = "crates/model/src/family/";
     let all = sources();
-    for source in all.iter().filter(families) {
+    let families = || all.iter().filter(|s| s.path.starts_with(room));
+    for source in families() {
+        let name = source.path[room.len()..].trim_end_matches(".rs");
+        let most = match name {
+            _ if SHARED.contains(&name) => continue,
+            _ if HYBRID.contains(&name) => 400,
+            _ => 150,
+        };
         println!("  {} has {} lines", source.path, source.lines());
-        assert!(source.lines() <= 150, "{} has {} lines (at most 150)", source.path, source.lines());
+        assert!(source.lines() <= most, "{} has {} lines (at most {most})", source.path, source.lines());
     }
-    assert!(all.iter().filter(families).count() >= 3);
+    assert!(families().count() >= 10);
 }
+
+/// What families are built with.
+const SHARED: &[&str] = &["mod", "builder", "dense", "experts", "gemma"];
+
+/// Families with more than one kind of layer.
+const HYBRID: &[&str] = &["deepseek", "deepseek_v4", "gemma3n", "gemma4", "qwen3_next"];
 
 /// The files that a token passes on its way, in order. Kernels behind the table are not on the way.
 const WAY: &[&str] = &[
     "crates/sampan/src/command/run.rs",
-    "crates/sampan/src/session.rs",
+    "crates/sampan/src/session/answer.rs",
+    "crates/sampan/src/session/output.rs",
     "crates/text/src/template/mod.rs",
     "crates/text/src/tokenizer/mod.rs",
     "crates/engine/src/engine.rs",
@@ -169,7 +179,10 @@ const WAY: &[&str] = &[
     "crates/engine/src/scheduler.rs",
     "crates/engine/src/kv/pool.rs",
     "crates/engine/src/kv/prefix.rs",
-    "crates/model/src/executor.rs",
+    "crates/model/src/executor/mod.rs",
+    "crates/model/src/executor/layer.rs",
+    "crates/model/src/executor/attention.rs",
+    "crates/model/src/executor/ffn.rs",
     "crates/kernels/src/matmul.rs",
     "crates/kernels/src/table.rs",
     "crates/engine/src/sampler/mod.rs",

@@ -144,6 +144,25 @@ impl Cache {
         self.layers.iter().map(|layer| layer.ring).filter(|&ring| ring > 0)
     }
 
+    /// For every slot size that occurs, a page table for each `(slot, end)`: the slot's pages, in turn, up to
+    /// position `end`.
+    pub(crate) fn ring_tables(
+        &self,
+        ends: impl Iterator<Item = (u32, usize)> + Clone,
+    ) -> Vec<(usize, Vec<Vec<u32>>)> {
+        let mut tables: Vec<(usize, Vec<Vec<u32>>)> = Vec::new();
+        for ring in self.rings() {
+            if tables.iter().any(|(size, _)| *size == ring) {
+                continue;
+            }
+            let table = |(slot, end): (u32, usize)| {
+                (0..end.div_ceil(PAGE)).map(|page| (slot as usize * ring + page % ring) as u32).collect()
+            };
+            tables.push((ring, ends.clone().map(table).collect()));
+        }
+        tables
+    }
+
     /// A sequence begins in `slot`.
     pub(crate) fn clear_slot(&mut self, slot: u32) {
         for layer in &mut self.layers {

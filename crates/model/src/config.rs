@@ -3,7 +3,7 @@
 //! Families ask for the keys of `config.json`; for a GGUF file [`GGUF_KEYS`] says where the same fact is kept.
 
 use crate::error::PlanError;
-use sampan_weights::{Checkpoint, Metadata};
+use sampan_weights::{Array, Checkpoint};
 use serde_json::{Map, Value, json};
 
 /// `config.json` key, key below `{arch}.` in GGUF metadata.
@@ -26,6 +26,11 @@ const GGUF_KEYS: &[(&str, &str)] = &[
     ("rope_scaling.beta_fast", "rope.scaling.yarn_beta_fast"),
     ("rope_scaling.beta_slow", "rope.scaling.yarn_beta_slow"),
     ("rope_scaling.yarn_log_multiplier", "rope.scaling.yarn_log_multiplier"),
+    ("rope_scaling.truncate", "rope.scaling.truncate"),
+    ("rope_scaling.relative_attention_factor", "rope.scaling.attn_factor"),
+    ("rope_local_base_freq", "rope.freq_base_swa"),
+    ("query_pre_attn_scalar", "attention.query_pre_attn_scalar"),
+    ("swiglu_alpha", "swiglu_alpha"),
     ("sliding_window", "attention.sliding_window"),
     ("sliding_window_pattern", "attention.sliding_window_pattern"),
     ("attn_logit_softcapping", "attn_logit_softcapping"),
@@ -103,11 +108,12 @@ impl Config {
         }
         let metadata = checkpoint.metadata();
         let arch = metadata.need_str("general.architecture")?;
-        Ok(Config {
-            family: arch.to_string(),
-            dialect: Dialect::Gguf,
-            values: values_of_gguf(metadata, arch),
-        })
+        Ok(Config::of_gguf(arch, |key| metadata.get(key)))
+    }
+
+    /// The configuration in GGUF metadata of which `get` gives the values.
+    pub(crate) fn of_gguf<'a>(arch: &str, get: impl Fn(&str) -> Option<&'a sampan_weights::Value>) -> Config {
+        Config { family: arch.to_string(), dialect: Dialect::Gguf, values: values_of_gguf(get, arch) }
     }
 
     /// The configuration in a `config.json`; a nested `text_config` is laid over the outer keys.
@@ -215,6 +221,15 @@ impl Config {
         self.typed(key, "a finite number", |v| v.as_f64().map(|x| x as f32).filter(|x| x.is_finite()))
     }
 
+    /// A number that may differ from layer to layer: one for all, or a list with one for each.
+    pub fn f32_at(&self, key: &str, layer: usize) -> Result<Option<f32>, PlanError> {
+        let Some(Value::Array(list)) = self.get(key) else { return self.f32(key) };
+        match list.get(layer).and_then(Value::as_f64).filter(|x| x.is_finite()) {
+            Some(x) => Ok(Some(x as f32)),
+            None => Err(self.bad(key, "a list with a finite number for each layer")),
+        }
+    }
+
     /// A truth value; absent means false.
     pub fn flag(&self, key: &str) -> Result<bool, PlanError> {
         Ok(self.typed(key, "true or false", Value::as_bool)?.unwrap_or(false))
@@ -271,10 +286,13 @@ impl Config {
     }
 }
 
-fn values_of_gguf(metadata: &Metadata, arch: &str) -> Map<String, Value> {
+fn values_of_gguf<'a>(
+    get: impl Fn(&str) -> Option<&'a sampan_weights::Value>,
+    arch: &str,
+) -> Map<String, Value> {
     let mut values = Map::new();
     for (ours, theirs) in GGUF_KEYS {
-        let Some(value) = metadata.get(&format!("{arch}.{theirs}")).and_then(json_of) else { continue };
+        let Some(value) = get(&format!("{arch}.{theirs}")).and_then(json_of) else { continue };
         match ours.split_once('.') {
             None => {
                 values.insert((*ours).to_string(), value);
@@ -296,6 +314,7 @@ fn json_of(value: &sampan_weights::Value) -> Option<Value> {
         V::Str(text) => json!(text),
         V::F32(x) => json!(x),
         V::F64(x) => json!(x),
+        V::Array(Array::Bool(flags)) => json!(flags),
         V::Array(array) => match array.to_i64s() {
             Some(numbers) => json!(numbers),
             None => json!(array.to_f32s()?),

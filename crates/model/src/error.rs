@@ -81,6 +81,16 @@ pub enum PlanError {
         /// What would be readable.
         supported: String,
     },
+    /// What is to be quantised is quantised already.
+    #[error(
+        "tensor {name} is stored as {format}: the checkpoint is quantised already, and only floats can be"
+    )]
+    AlreadyQuantized {
+        /// The tensor.
+        name: String,
+        /// Its format.
+        format: Format,
+    },
     /// The tokenizer names more tokens than the embedding has rows.
     #[error(
         "the vocabulary has {tokens} tokens but the embedding {name} only {rows} rows; \
@@ -114,6 +124,16 @@ pub enum LoadError {
         format: Format,
         /// What the packer said.
         source: sampan_kernels::PackError,
+    },
+    /// Numbers that the format to quantise to cannot hold.
+    #[error("tensor {name}, from row {row}: {source}")]
+    Encode {
+        /// The tensor.
+        name: String,
+        /// The first of the rows that were encoded together.
+        row: usize,
+        /// What the encoder said.
+        source: sampan_kernels::format::EncodeError,
     },
     /// A tensor that the plan was made from is gone.
     #[error("tensor {name} is not in this checkpoint: the plan was made from another one")]

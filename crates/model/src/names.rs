@@ -86,20 +86,26 @@ impl Names {
         IGNORED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
     }
 
-    /// What a tensor belongs to that is no part of the text model, if it is such a one. `layers` is the number of
-    /// the text model's layers: what comes after them predicts further tokens.
-    pub(crate) fn set_aside(&self, name: &str, layers: usize) -> Option<&'static str> {
-        let beyond = |prefix: &str| {
+    /// What a tensor belongs to that is no part of the text model, if it is such a one. Layers after the text model's
+    /// `layers` predict further tokens if they have what such layers have: a projection of two hidden states.
+    pub(crate) fn set_aside(
+        &self,
+        checkpoint: &Checkpoint,
+        name: &str,
+        layers: usize,
+    ) -> Option<&'static str> {
+        let beyond = |prefix: &str, projection: &str| {
             let number = name.strip_prefix(prefix)?.split('.').next()?.parse::<usize>().ok()?;
-            (number >= layers).then_some(MTP)
+            let predicts = checkpoint.tensor(&format!("{prefix}{number}.{projection}.weight")).is_some();
+            (number >= layers && predicts).then_some(MTP)
         };
         match self.dialect {
-            Dialect::Gguf => beyond("blk."),
+            Dialect::Gguf => beyond("blk.", "nextn.eh_proj"),
             Dialect::HuggingFace => SET_ASIDE
                 .iter()
                 .find(|(part, _)| name.starts_with(part))
                 .map(|(_, what)| *what)
-                .or_else(|| beyond(&format!("{}layers.", self.prefix))),
+                .or_else(|| beyond(&format!("{}layers.", self.prefix), "eh_proj")),
         }
     }
 

@@ -13,18 +13,63 @@ pub struct Rope {
     pub frequencies: Vec<f32>,
     /// Factor on cosine and sine (YaRN's temperature); 1 otherwise.
     pub attention_factor: f32,
+    /// How the frequencies were made.
+    pub recipe: Recipe,
+}
+
+/// How frequencies were made, for files that say it in words.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Recipe {
+    /// `theta` of the frequencies before scaling.
+    pub base: f32,
+    /// What was done to them.
+    pub scaling: Scaling,
+}
+
+/// What is done to the frequencies of a rope.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scaling {
+    /// Nothing.
+    None,
+    /// All are divided by `factor`.
+    Linear {
+        /// The divisor.
+        factor: f32,
+    },
+    /// Each is divided by a number of its own.
+    Divisors,
+    /// YaRN.
+    Yarn(Yarn),
+}
+
+/// What YaRN is told.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Yarn {
+    /// How many times longer than `original` the context is.
+    pub factor: f32,
+    /// Positions that the model was first trained with.
+    pub original: f32,
+    /// Frequencies with more rotations over `original` stay.
+    pub beta_fast: f32,
+    /// Frequencies with fewer rotations over `original` are divided by `factor`.
+    pub beta_slow: f32,
+    /// The borders between the two are rounded to whole dimensions.
+    pub truncate: bool,
+    /// Slope of the factor on scores, in tenths (DeepSeek).
+    pub mscale_all_dim: Option<f32>,
 }
 
 impl Rope {
     /// Frequencies without scaling.
     pub fn plain(theta: f32, dim: usize) -> Rope {
-        Rope { frequencies: frequencies(theta, dim), attention_factor: 1.0 }
+        let recipe = Recipe { base: theta, scaling: Scaling::None };
+        Rope { frequencies: frequencies(theta, dim), attention_factor: 1.0, recipe }
     }
 
     /// Frequencies with the scaling in the object at `key`, if there is one.
     pub fn scaled(config: &Config, key: &'static str, theta: f32, dim: usize) -> Result<Rope, PlanError> {
         let mut rope = Rope::plain(theta, dim);
-        let scaling = Scaling { config, key };
+        let scaling = Settings { config, key };
         let named = scaling.string("rope_type")?;
         let kind = match named {
             Some(kind) => Some(kind),
@@ -35,6 +80,7 @@ impl Rope {
             Some("linear") => {
                 let factor = scaling.need("factor")?;
                 rope.frequencies.iter_mut().for_each(|f| *f /= factor);
+                rope.recipe.scaling = Scaling::Linear { factor };
             }
             Some("llama3") => scaling.llama3(&mut rope)?,
             Some("yarn") => scaling.yarn(&mut rope, theta, dim)?,
@@ -42,6 +88,7 @@ impl Rope {
             Some("proportional") => {
                 let turning = (scaling.need("partial_rotary_factor")? * dim as f32) as usize / 2;
                 rope.frequencies.iter_mut().skip(turning).for_each(|f| *f = 0.0);
+                rope.recipe.scaling = Scaling::Divisors;
             }
             Some(_) => {
                 let field = if scaling.string("rope_type")?.is_some() { "rope_type" } else { "type" };
@@ -70,6 +117,7 @@ impl Rope {
     /// Divides each frequency, as GGUF's `rope_freqs.weight` asks.
     pub fn divided_by(mut self, divisors: &[f32]) -> Rope {
         self.frequencies.iter_mut().zip(divisors).for_each(|(f, d)| *f /= d);
+        self.recipe.scaling = Scaling::Divisors;
         self
     }
 }
@@ -79,12 +127,12 @@ fn frequencies(theta: f32, dim: usize) -> Vec<f32> {
 }
 
 /// A `rope_scaling` object under the key that holds it.
-struct Scaling<'a> {
+struct Settings<'a> {
     config: &'a Config,
     key: &'static str,
 }
 
-impl Scaling<'_> {
+impl Settings<'_> {
     fn path(&self, field: &str) -> String {
         format!("{}.{field}", self.key)
     }
@@ -110,6 +158,7 @@ impl Scaling<'_> {
         let (factor, low, high) =
             (self.need("factor")?, self.need("low_freq_factor")?, self.need("high_freq_factor")?);
         let original = self.need("original_max_position_embeddings")?;
+        rope.recipe.scaling = Scaling::Divisors;
         for frequency in &mut rope.frequencies {
             let wavelength = std::f32::consts::TAU / *frequency;
             if wavelength > original / low {
@@ -147,12 +196,22 @@ impl Scaling<'_> {
             let ramp = ((i as f32 - low) / (high - low)).clamp(0.0, 1.0);
             *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);
         }
+        let mscale_all_dim = self.number("mscale_all_dim")?;
+        rope.recipe.scaling = Scaling::Yarn(Yarn {
+            factor,
+            original,
+            beta_fast: fast,
+            beta_slow: slow,
+            truncate,
+            mscale_all_dim,
+        });
         let mscale = |m: f32| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
         rope.attention_factor = match self.number("attention_factor")? {
             Some(given) => given,
-            None => match (self.number("mscale")?, self.number("mscale_all_dim")?) {
+            None => match (self.number("mscale")?, mscale_all_dim) {
                 (Some(m), Some(all)) if m != 0.0 && all != 0.0 => mscale(m) / mscale(all),
-                _ => mscale(1.0),
+                // GGUF's way to give the factor.
+                _ => mscale(1.0) * self.number("relative_attention_factor")?.unwrap_or(1.0),
             },
         };
         Ok(())

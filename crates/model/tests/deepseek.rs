@@ -448,6 +448,8 @@ fn configurations_that_make_no_sense() {
             &["compress_ratios", "not supported"],
         ),
         ("deepseek_v4", &[("hc_mult", json!(0))], &["hc_mult = 0"]),
+        ("deepseek_v4", &[("sliding_window", json!(1 << 30))], &["sliding_window", "at most 65536"]),
+        ("deepseek_v4", &[("hc_sinkhorn_iters", json!(1 << 30))], &["hc_sinkhorn_iters", "at most 1000"]),
         ("deepseek_v4", &[("swiglu_limit", json!(-1.0))], &["swiglu_limit = -1"]),
         ("deepseek_v4", &[("num_hash_layers", json!(2))], &["layers.2.ffn.gate.bias", "missing"]),
     ];

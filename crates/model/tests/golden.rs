@@ -52,7 +52,8 @@ fn agrees(model: &Model, golden: &Golden, tolerance: f32) -> Result<f32, String>
 fn check(path: &Path, golden: &Path) {
     let model = load(path);
     let name = golden.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or("");
-    let name = if name == "golden-gguf" { path.file_stem().unwrap().to_str().unwrap() } else { name };
+    let file = path.file_stem().and_then(|name| name.to_str()).unwrap_or("");
+    let name = if name == "golden-gguf" { file } else { name };
     match agrees(&model, &Golden::read(golden), tolerance(name)) {
         Ok(max) => println!("{}: max difference {max:.1e}", path.display()),
         Err(why) => panic!("{}: {why}", path.display()),

@@ -1,6 +1,6 @@
 //! What can be typed, and the way from there to an exit code.
 
-use crate::command::{bench, check, doctor, embed, rerank, run, show, template, tokenize};
+use crate::command::{bench, check, convert, doctor, embed, rerank, run, show, template, tokenize};
 use crate::environment::Environment;
 use crate::error::{AppError, Exit};
 use crate::render::Terminal;
@@ -31,6 +31,8 @@ enum Command {
     Rerank(rerank::RerankArgs),
     /// Compare a model with recorded logits, to prove that a conversion is faithful
     Check(check::CheckArgs),
+    /// Write a safetensors checkpoint as one GGUF file
+    Convert(convert::ConvertArgs),
     /// Turn text on stdin into token ids, or ids back into text
     Tokenize(tokenize::TokenizeArgs),
     /// Print the prompt that a chat template makes of messages
@@ -76,6 +78,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), AppError> {
         Command::Embed(args) => embed::run(args, context),
         Command::Rerank(args) => rerank::run(args, context),
         Command::Check(args) => check::run(args, context),
+        Command::Convert(args) => convert::run(args, context),
         Command::Tokenize(args) => tokenize::run(args),
         Command::Template(args) => template::run(args),
         Command::Show(args) => show::run(args),

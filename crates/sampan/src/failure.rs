@@ -214,6 +214,7 @@ fn plan_hint(error: &sampan_model::PlanError) -> String {
             "choose a file in one of the supported formats, such as Q4_K_M or Q8_0"
         }
         E::Vocabulary { .. } => "download tokenizer and weights from the same place",
+        E::AlreadyQuantized { .. } => "leave --quant out, or give the original checkpoint",
         E::Weights(error) => return weights_hint(error),
         #[allow(unreachable_patterns)] // families may bring new causes
         _ => "check the model's files",

@@ -1,7 +1,7 @@
 //! Flags that several commands share, each defined once.
 
 use clap::{ArgAction, Args};
-use sampan::{KvFormat, LoadOptions, Settings};
+use sampan::{KvFormat, LoadOptions, Quant, Settings};
 use sampan_kernels::Isa;
 
 /// Which model, and how it is loaded.
@@ -25,7 +25,18 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "FORMAT", default_value = "f16", value_parser = kv_format)]
     pub(crate) kv: KvFormat,
     #[command(flatten)]
+    pub(crate) quant: QuantArgs,
+    #[command(flatten)]
     pub(crate) machine: MachineArgs,
+}
+
+/// Whether float weights are quantised.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Loading")]
+pub(crate) struct QuantArgs {
+    /// Quantise a float checkpoint (F32, F16, BF16, FP8) while it is loaded: q4_k_m, q5_k_m, q6_k, q8_0, q4_0, ...
+    #[arg(long, value_name = "MIX")]
+    pub(crate) quant: Option<Quant>,
 }
 
 /// What is computed on.
@@ -42,7 +53,12 @@ pub(crate) struct MachineArgs {
 
 impl LoadArgs {
     pub(crate) fn options(&self) -> LoadOptions {
-        LoadOptions { context: self.context.map(|n| n as usize), kv: self.kv, ..self.machine.options() }
+        LoadOptions {
+            context: self.context.map(|n| n as usize),
+            kv: self.kv,
+            quant: self.quant.quant,
+            ..self.machine.options()
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use crate::machine::{AvailableMemory, available_memory};
 use crate::source::Source;
 use sampan_engine::EngineOptions;
 use sampan_kernels::{Isa, Kernels, Options, cpu};
-use sampan_model::{KvFormat, Memory, Model, Plan, PlanOptions};
+use sampan_model::plan::SetAside;
+use sampan_model::{KvFormat, Memory, Model, Plan, PlanOptions, Quant};
 use sampan_weights::{Checkpoint, Kind};
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct LoadOptions {
     pub kv: KvFormat,
     /// Everything in float32, for comparison with float references. Slow.
     pub exact: bool,
+    /// Quantise a float checkpoint so while it is loaded.
+    pub quant: Option<Quant>,
     /// Refuse a model that needs more memory than there is.
     pub check_memory: bool,
 }
@@ -42,6 +45,7 @@ impl Default for LoadOptions {
             isa: None,
             kv: KvFormat::F16,
             exact: false,
+            quant: None,
             check_memory: true,
         }
     }
@@ -134,14 +138,19 @@ impl Prepared {
         if checkpoint.kind() == Kind::NoWeights || checkpoint.tensors().next().is_none() {
             return Err(Error::NoWeights { model: name });
         }
-        let plan = Plan::from_checkpoint(&checkpoint, PlanOptions { exact: options.exact })
-            .map_err(|source| Error::Plan { model: name.clone(), source })?;
+        let plan =
+            Plan::from_checkpoint(&checkpoint, PlanOptions { exact: options.exact, quant: options.quant })
+                .map_err(|source| Error::Plan { model: name.clone(), source })?;
         let kernels = Arc::new(options.kernels()?);
         let available = if options.check_memory { available_memory() } else { None };
         let batch = EngineOptions::default().max_batch_tokens;
         let memory_at = |context| plan.memory(&kernels, options.kv, context, batch);
         let fits = |context| available.is_none_or(|a| memory_at(context).total() as u64 <= a.bytes);
         let mut notices = Vec::new();
+        if !plan.set_aside.is_empty() {
+            let parts: Vec<String> = plan.set_aside.iter().map(set_aside).collect();
+            notices.push(parts.join("; "));
+        }
         let wanted = options.context.unwrap_or(plan.context.min(DEFAULT_CONTEXT));
         let mut context = wanted;
         while options.context.is_none() && !fits(context) && context / 2 >= LEAST_DEFAULT_CONTEXT {
@@ -186,6 +195,13 @@ impl Prepared {
         Model::load(&self.checkpoint, self.plan.clone(), self.kernels.clone(), progress)
             .map_err(|source| Error::Load { model: self.name.clone(), source })
     }
+}
+
+/// `vision tower: 398 tensors, 812 MiB, not read`
+pub(crate) fn set_aside(item: &SetAside) -> String {
+    let mib = item.bytes.div_ceil(1 << 20);
+    let s = if item.tensors == 1 { "" } else { "s" };
+    format!("{}: {} tensor{s}, {mib} MiB, not read", item.what, item.tensors)
 }
 
 #[cfg(test)]

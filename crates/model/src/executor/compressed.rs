@@ -190,7 +190,7 @@ impl Model {
         let first = span.start / compressor.ratio;
         let entries = first..first + scratch.made.len() / dim;
         let positions: Vec<u32> = entries.clone().map(|entry| (entry * compressor.ratio) as u32).collect();
-        let Rope { frequencies, attention_factor } = &self.plan().ropes[plan.rope];
+        let Rope { frequencies, attention_factor, .. } = &self.plan().ropes[plan.rope];
         let mut angles = RopeAngles::new();
         kernels.rope_angles(frequencies, &positions, *attention_factor, &mut angles);
         kernels.rope(&mut scratch.made, 1, dim, &angles, Pairing::Pairs, dim - plan.rotated);

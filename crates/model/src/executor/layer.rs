@@ -8,7 +8,7 @@ use super::moe::MoeRows;
 use super::{Pass, Scratch};
 use crate::cache::Cache;
 use crate::load::Model;
-use crate::plan::{Ffn, LayerPlan, Mixer, PerLayerGate, PerLayerInputs, RouterInput, Sublayer};
+use crate::plan::{Ffn, LayerPlan, Mixer, Sublayer};
 
 impl Model {
     /// `x = table[token] * scale`, in every residual stream, and the inputs of the layers' own embedding.
@@ -37,24 +37,6 @@ impl Model {
         if let Some(altup) = &plan.altup {
             self.spread(altup, pass.n, scratch);
         }
-    }
-
-    fn per_layer_inputs(&self, plan: &PerLayerInputs, n: usize, scratch: &mut Scratch) {
-        let kernels = self.kernels();
-        let width = plan.projection.rows;
-        scratch.per_layer.resize(n * width, 0.0);
-        let job = self.job(&plan.projection, &mut scratch.per_layer);
-        kernels.matmul(&scratch.residual, n, &mut scratch.matmul, &mut [job]);
-        kernels.scale(&mut scratch.per_layer, plan.projection_scale);
-        self.norm_rows(&plan.norm, plan.width, &mut scratch.per_layer);
-        let table = self.matrix(plan.table);
-        let mut row = vec![0.0; width];
-        for (inputs, &token) in scratch.per_layer.chunks_exact_mut(width).zip(&scratch.tokens) {
-            let token = if (token as usize) < plan.rows { token as usize } else { 0 };
-            kernels.decode_row(table, token, &mut row);
-            kernels.add_scaled(inputs, &row, plan.table_scale);
-        }
-        kernels.scale(&mut scratch.per_layer, std::f32::consts::FRAC_1_SQRT_2);
     }
 
     pub(super) fn layer(
@@ -167,8 +149,7 @@ impl Model {
 
     /// Runs a feed-forward part; its result is added to the residual stream (`added`) or left in `scratch.result`.
     fn ffn(&self, ffn: &Ffn, n: usize, scratch: &mut Scratch, added: bool) {
-        let Scratch { residual, normed, input, result, tokens, matmul, .. } = scratch;
-        let kernels = self.kernels();
+        let Scratch { residual, normed, result, tokens, matmul, .. } = scratch;
         match ffn {
             Ffn::Gated(plan) => {
                 let out = if added { residual } else { result };
@@ -178,47 +159,16 @@ impl Model {
                 let rows = MoeRows { tokens, router: None, x: normed, out: result };
                 self.moe(plan, rows, &mut scratch.moe, matmul);
                 if added {
-                    kernels.add(residual, result);
+                    self.kernels().add(residual, result);
                 }
             }
-            Ffn::Parallel { dense, dense_post, experts, experts_pre, experts_post } => {
-                self.gated(dense, n, normed, result, false, &mut scratch.gated, matmul);
-                self.norm_rows(dense_post, self.plan().hidden, result);
-                self.norm(experts_pre, residual, normed);
-                // The gate's room is free again, and the router's input is as wide as the residual stream.
-                let router = match experts.router.input {
-                    RouterInput::Normed => None,
-                    RouterInput::Residual { norm, factor } => {
-                        self.norm(&norm, residual, input);
-                        kernels.scale(input, factor);
-                        Some(&input[..])
-                    }
-                };
-                let out = scratch.gated.room(result.len());
-                let rows = MoeRows { tokens, router, x: normed, out };
-                self.moe(experts, rows, &mut scratch.moe, matmul);
-                self.norm_rows(experts_post, self.plan().hidden, out);
-                kernels.add(result, out);
+            Ffn::Parallel(plan) => {
+                self.parallel(plan, n, scratch);
                 if added {
-                    kernels.add(residual, result);
+                    self.kernels().add(&mut scratch.residual, &scratch.result);
                 }
             }
         }
-    }
-
-    /// `result = norm(projection(gelu(gate x) * input))`
-    fn per_layer_gate(&self, index: usize, plan: &PerLayerGate, n: usize, scratch: &mut Scratch) {
-        let kernels = self.kernels();
-        let (width, all) = (plan.gate.rows, scratch.per_layer.len() / n.max(1));
-        let Scratch { residual, result, per_layer, matmul, .. } = scratch;
-        let (gate, inputs) = scratch.gated.both(n * width);
-        kernels.matmul(residual, n, matmul, &mut [self.job(&plan.gate, gate)]);
-        for (to, row) in inputs.chunks_exact_mut(width).zip(per_layer.chunks_exact(all.max(1))) {
-            to.copy_from_slice(&row[index * width..][..width]);
-        }
-        kernels.gelu_tanh_mul(gate, inputs);
-        kernels.matmul(gate, n, matmul, &mut [self.job(&plan.projection, result)]);
-        self.norm_rows(&plan.norm, self.plan().hidden, result);
     }
 }
 

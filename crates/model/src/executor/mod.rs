@@ -9,6 +9,8 @@ mod hyper;
 mod latent;
 mod layer;
 mod moe;
+mod parallel;
+mod per_layer;
 mod router;
 mod scratch;
 
@@ -18,7 +20,7 @@ use crate::cache::{Cache, PASS};
 use crate::load::Model;
 use crate::plan::{Linear, Norm};
 use sampan_kernels::Job;
-use sampan_kernels::attention::{PAGE, Span};
+use sampan_kernels::attention::Span;
 
 /// Which rows of a chunk are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +154,8 @@ impl Model {
         let plan = self.plan();
         let spans = spans_of(chunks);
         let n = spans.last().map_or(0, |span| span.rows.end);
-        let rings = ring_tables(chunks, cache);
+        let ends = chunks.iter().map(|chunk| (chunk.slot, chunk.start + chunk.tokens.len()));
+        let rings = cache.ring_tables(ends);
         let pass = Pass { chunks, spans, rings: &rings, n };
         scratch.resize(plan, n);
         self.embed(&pass, scratch);
@@ -212,22 +215,6 @@ fn spans_of<'a>(chunks: &[Chunk<'a>]) -> Vec<Span<'a>> {
             Span { pages: chunk.pages, rows, start: chunk.start }
         })
         .collect()
-}
-
-/// For every ring size of the cache, a page table for each chunk: the pages of its slot, in turn.
-fn ring_tables(chunks: &[Chunk<'_>], cache: &Cache) -> Vec<(usize, Vec<Vec<u32>>)> {
-    let mut tables: Vec<(usize, Vec<Vec<u32>>)> = Vec::new();
-    for ring in cache.rings() {
-        if tables.iter().any(|(size, _)| *size == ring) {
-            continue;
-        }
-        let table = |chunk: &Chunk<'_>| {
-            let pages = (chunk.start + chunk.tokens.len()).div_ceil(PAGE);
-            (0..pages).map(|page| (chunk.slot as usize * ring + page % ring) as u32).collect()
-        };
-        tables.push((ring, chunks.iter().map(table).collect()));
-    }
-    tables
 }
 
 /// Moves the rows that are wanted to the front; nothing after the last layer is computed for any other row.

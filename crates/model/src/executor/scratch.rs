@@ -8,7 +8,7 @@ use super::ffn::GatedScratch;
 use super::hyper::HyperScratch;
 use super::latent::LatentScratch;
 use super::moe::MoeScratch;
-use crate::plan::{Ffn, Mixer, Plan};
+use crate::plan::{Ffn, Mixer, Parallel, Plan};
 use sampan_kernels::MatmulScratch;
 use sampan_kernels::ops::RopeAngles;
 
@@ -52,7 +52,7 @@ impl Scratch {
                 Mixer::Delta(d) => (3, DeltaScratch::numbers(d)),
             };
             kinds[kind] = kinds[kind].max(numbers);
-            if let Ffn::Gated(gated) | Ffn::Parallel { dense: gated, .. } = &layer.ffn {
+            if let Ffn::Gated(gated) | Ffn::Parallel(Parallel { dense: gated, .. }) = &layer.ffn {
                 kinds[4] = kinds[4].max(2 * gated.gate.rows);
                 widest = widest.max(gated.gate.rows);
             }

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::error::PlanError;
 use crate::names::Names;
 use crate::plan::{Linear, Norm, Plan, PlanOptions, Role, SetAside, Source, Storage, TensorId, TensorSpec};
+use crate::quant;
 use sampan_kernels::Format;
 use sampan_weights::{Checkpoint, Dtype, Tensor};
 use std::collections::HashSet;
@@ -26,6 +27,29 @@ pub(crate) struct Builder<'a> {
     tensors: Vec<TensorSpec>,
     missing: Vec<(String, Vec<usize>)>,
     unread: HashSet<String>,
+    draft: Option<Draft<'a>>,
+}
+
+/// A plan for a file that is yet to be written, from a checkpoint that is there: every tensor that the plan asks for
+/// is taken to be in the file, and noted with the shape that it will have there.
+pub(crate) struct Draft<'a> {
+    /// Whether the file will have a part of a module; asked where the plan depends on it.
+    pub(crate) has: &'a dyn Fn(&Builder<'_>, Place, &str, &str) -> bool,
+    /// The names in the checkpoint.
+    pub(crate) names: Names,
+    /// What `rope_freqs` will hold.
+    pub(crate) divisors: Option<Vec<f32>>,
+    /// What was noted.
+    pub(crate) notes: Notes,
+}
+
+/// What a draft says of the file.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// For each tensor of the plan, the shape of the file's tensor.
+    pub(crate) shapes: Vec<Vec<usize>>,
+    /// Tensors of the file that are read while planning.
+    pub(crate) constants: Vec<(String, Vec<f32>)>,
 }
 
 impl<'a> Builder<'a> {
@@ -44,20 +68,44 @@ impl<'a> Builder<'a> {
             tensors: Vec::new(),
             missing: Vec::new(),
             unread: HashSet::new(),
+            draft: None,
         }
+    }
+
+    /// A builder that drafts a plan.
+    pub(crate) fn drafting(
+        checkpoint: &'a Checkpoint,
+        config: &'a Config,
+        family: &Family,
+        draft: Draft<'a>,
+    ) -> Builder<'a> {
+        let options = PlanOptions::default();
+        Builder { draft: Some(draft), ..Builder::new(checkpoint, config, family, options) }
+    }
+
+    /// The finished draft: a plan, and what the builder noted.
+    pub(crate) fn drafted(self, plan: Plan) -> (Plan, Notes) {
+        let notes = self.draft.map(|draft| draft.notes).unwrap_or_default();
+        (Plan { family: self.family, tensors: self.tensors, ..plan }, notes)
+    }
+
+    /// Whether the checkpoint that a draft is made from has this part of a module.
+    pub(crate) fn original_has(&self, place: Place, module: &str, part: &str) -> bool {
+        let names = self.draft.as_ref().map_or(&self.names, |draft| &draft.names);
+        self.checkpoint.tensor(&spelled(names, place, module, part)).is_some()
     }
 
     /// Whether the checkpoint has this part of a module.
     pub(crate) fn has(&self, place: Place, module: &str, part: &str) -> bool {
+        if let Some(draft) = &self.draft {
+            return (draft.has)(self, place, module, part);
+        }
         self.checkpoint.tensor(&self.name(place, module, part)).is_some()
     }
 
     /// The file's name for a part of a module; the part may be empty.
     pub(crate) fn name(&self, place: Place, module: &str, part: &str) -> String {
-        match place {
-            Place::Global => self.names.global(module, part),
-            Place::Layer(index) => self.names.layer(index, module, part),
-        }
+        spelled(&self.names, place, module, part)
     }
 
     /// A projection of `cols` inputs to `rows` outputs.
@@ -117,6 +165,11 @@ impl<'a> Builder<'a> {
 
     /// Numbers that are read now and not kept, if the checkpoint has them.
     pub(crate) fn constant(&mut self, module: &str, len: usize) -> Result<Option<Vec<f32>>, PlanError> {
+        let name = self.name(Place::Global, module, "weight");
+        if let Some(draft) = &mut self.draft {
+            draft.notes.constants.extend(draft.divisors.clone().map(|divisors| (name, divisors)));
+            return Ok(draft.divisors.clone());
+        }
         if !self.has(Place::Global, module, "weight") {
             return Ok(None);
         }
@@ -154,6 +207,11 @@ impl<'a> Builder<'a> {
         mut source: Source,
     ) -> Result<TensorId, PlanError> {
         let mut name = self.name(place, module, part);
+        if let Some(draft) = &mut self.draft {
+            draft.notes.shapes.push(file.to_vec());
+            self.tensors.push(TensorSpec { name, shape: shape.to_vec(), role, format: Format::F32, source });
+            return Ok(self.tensors.len() - 1);
+        }
         if self.checkpoint.tensor(&name).is_none()
             && self.checkpoint.tensor(&format!("{name}_blocks")).is_some()
         {
@@ -172,6 +230,7 @@ impl<'a> Builder<'a> {
                     return Err(PlanError::Shape { name, found: stored, expected: file.to_vec() });
                 }
                 let format = self.held(&tensor, &storage, role, source.transposed)?;
+                let format = self.quantised(place, module, &name, shape, role, format)?;
                 source.storage = storage;
                 format
             }
@@ -288,6 +347,28 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// The format after what the user wants quantised.
+    fn quantised(
+        &self,
+        place: Place,
+        module: &str,
+        name: &str,
+        shape: &[usize],
+        role: Role,
+        format: Format,
+    ) -> Result<Format, PlanError> {
+        let (Some(quant), [rows, cols]) = (self.options.quant, shape) else { return Ok(format) };
+        if !quant::applies(role, format, name)? {
+            return Ok(format);
+        }
+        let layer = match place {
+            Place::Global => 0,
+            Place::Layer(index) => index,
+        };
+        let tied = !self.has(Place::Global, "lm_head", "weight");
+        Ok(quant.format(format, module, (layer, self.config.layers()?), (*rows, *cols), tied))
+    }
+
     /// Checks that nothing is missing, left over or contradictory, and hands over the finished plan.
     pub(crate) fn finish(self, mut plan: Plan) -> Result<Plan, PlanError> {
         if let Some((name, shape)) = self.missing.first() {
@@ -309,7 +390,7 @@ impl<'a> Builder<'a> {
             if read.contains(name) || self.unread.contains(name) || self.names.ignored(name) {
                 continue;
             }
-            match self.names.set_aside(name, plan.layers.len()) {
+            match self.names.set_aside(self.checkpoint, name, plan.layers.len()) {
                 Some(what) => SetAside::count(&mut plan.set_aside, what, tensor.data.len() as u64),
                 None => left.push(name),
             }
@@ -326,6 +407,13 @@ impl<'a> Builder<'a> {
         plan.family = self.family;
         plan.tensors = self.tensors;
         Ok(plan)
+    }
+}
+
+fn spelled(names: &Names, place: Place, module: &str, part: &str) -> String {
+    match place {
+        Place::Global => names.global(module, part),
+        Place::Layer(index) => names.layer(index, module, part),
     }
 }
 

@@ -66,7 +66,8 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         .map(|index| {
             let place = Place::Layer(index);
             let mut at = |norm: &str, kind: &str| {
-                let mix = mix(builder, place, kind, hyper.streams, hidden)?;
+                let n = hyper.streams;
+                let mix = weights(builder, place, kind, (2 + n) * n, n * hidden, 3)?;
                 Ok::<Sublayer, PlanError>(Sublayer {
                     norm: builder.norm(place, norm, hidden)?,
                     post: None,
@@ -135,21 +136,19 @@ fn hyper(builder: &mut Builder<'_>, hidden: usize) -> Result<Hyper, PlanError> {
     let streams = config.size("hc_mult")?;
     Ok(Hyper {
         streams,
-        iterations: config.size("hc_sinkhorn_iters")?,
+        iterations: bounded(config, "hc_sinkhorn_iters", 1000)?,
         eps: need("hc_eps")?,
         norm_eps: need("rms_norm_eps")?,
         head: weights(builder, Place::Global, "hc_head", streams, streams * hidden, 1)?,
     })
 }
 
-fn mix(
-    builder: &mut Builder<'_>,
-    place: Place,
-    kind: &str,
-    streams: usize,
-    hidden: usize,
-) -> Result<HyperMix, PlanError> {
-    weights(builder, place, kind, (2 + streams) * streams, streams * hidden, 3)
+/// A whole number that nothing in the file confirms.
+fn bounded(config: &Config, key: &str, most: usize) -> Result<usize, PlanError> {
+    match config.size(key)? {
+        n if n <= most => Ok(n),
+        _ => Err(config.bad(key, &format!("at most {most}"))),
+    }
 }
 
 fn weights(
@@ -214,7 +213,7 @@ fn attention(
         heads,
         head_dim,
         rotated: rotated(config)?,
-        window: config.size("sliding_window")?,
+        window: bounded(config, "sliding_window", 1 << 16)?, // a sequence carries as many keys
         q_down,
         q: builder.linear(place, "attn.wq_b", (heads * head_dim, q_rank), false)?,
         q_norm: Norm { weight: None, ..kv_norm },

@@ -1,7 +1,6 @@
-//! Gemma 2 (arXiv 2408.00118) and Gemma 3 (arXiv 2503.19786): norms before and after every sublayer, layers with a
-//! window between layers without.
+//! What Gemma 2 and 3 share: norms before and after every sublayer, layers with a window between layers without.
 
-use super::{Builder, Family, builder::Place};
+use super::{Builder, builder::Place};
 use crate::config::{Config, Dialect};
 use crate::error::PlanError;
 use crate::names::Table;
@@ -9,26 +8,8 @@ use crate::plan::*;
 use crate::rope::Rope;
 use sampan_kernels::ops::Pairing;
 
-pub(super) const GEMMA2: Family = Family {
-    names: &["gemma2"],
-    translate: plan,
-    gguf: GGUF,
-    defaults: r#"{"tie_word_embeddings": true, "hidden_activation": "gelu_pytorch_tanh",
-        "sliding_window_pattern": 2, "rope_theta": 10000.0}"#,
-};
-
-/// Published files of the multimodal sizes leave out what the reference implementation has as defaults.
-pub(super) const GEMMA3: Family = Family {
-    names: &["gemma3", "gemma3_text"],
-    translate: plan,
-    gguf: GGUF,
-    defaults: r#"{"tie_word_embeddings": true, "hidden_activation": "gelu_pytorch_tanh",
-        "sliding_window_pattern": 6, "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0,
-        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "rms_norm_eps": 1e-6,
-        "sliding_window": 4096, "max_position_embeddings": 131072}"#,
-};
-
-const GGUF: Table = &[
+/// Names in GGUF.
+pub(super) const GGUF: Table = &[
     ("post_attention_layernorm", "post_attention_norm"),
     ("pre_feedforward_layernorm", "ffn_norm"),
     ("post_feedforward_layernorm", "post_ffw_norm"),
@@ -38,12 +19,12 @@ const GGUF: Table = &[
 pub(super) const GLOBAL_ROPE: usize = 0;
 pub(super) const LOCAL_ROPE: usize = 1;
 
-fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
+/// The plan over `ropes`; with `head_norms` queries and keys are normalised per head.
+pub(super) fn plan(builder: &mut Builder<'_>, head_norms: bool, ropes: Vec<Rope>) -> Result<Plan, PlanError> {
     let config = builder.config;
     if config.flag("use_bidirectional_attention")? {
         return Err(config.unsupported("use_bidirectional_attention"));
     }
-    let third = config.family() != "gemma2";
     let hidden = config.size("hidden_size")?;
     let (vocab, embedding, head) = builder.embedding(hidden)?;
     let head_dim = config.size("head_dim")?;
@@ -52,7 +33,8 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     for (index, &local) in local.iter().enumerate() {
         let place = Place::Layer(index);
         let mixer_at = sandwich(builder, place, "input_layernorm", "post_attention_layernorm", hidden)?;
-        let mixer = attention(builder, index, (hidden, head_dim), local, third)?;
+        let mixer =
+            attention(builder, index, (hidden, head_dim), local.then_some(ropes.len() - 1), head_norms)?;
         let (before, after) = ("pre_feedforward_layernorm", "post_feedforward_layernorm");
         let ffn_at = sandwich(builder, place, before, after, hidden)?;
         let wide = config.size_at("intermediate_size", index)?;
@@ -66,10 +48,6 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
             altup: None,
         });
     }
-    let ropes = match third {
-        true => vec![global_rope(config, head_dim)?, Rope::plain(local_theta(config)?, head_dim)],
-        false => vec![Rope::from_config(config, head_dim)?],
-    };
     let last = norm(builder, Place::Global, "norm", hidden)?;
     let plan = builder.plain_plan(hidden, vocab, embedding, head, ropes, layers, last)?;
     let final_softcap = config.f32("final_logit_softcapping")?;
@@ -99,30 +77,6 @@ pub(super) fn local_layers(config: &Config, layers: usize) -> Result<Vec<bool>, 
     Ok((1..=layers).map(|number| !number.is_multiple_of(every)).collect())
 }
 
-/// The rope of layers without a window.
-pub(super) fn global_rope(config: &Config, dim: usize) -> Result<Rope, PlanError> {
-    let nested = "rope_parameters.full_attention";
-    let theta = match config.f32("rope_parameters.full_attention.rope_theta")? {
-        Some(theta) => theta,
-        None => config.f32("rope_theta")?.ok_or_else(|| config.missing("rope_theta"))?,
-    };
-    let key = if config.get(nested).is_some() { nested } else { "rope_scaling" };
-    Rope::scaled(config, key, theta, dim)
-}
-
-/// The base of the frequencies in layers with a window.
-pub(super) fn local_theta(config: &Config) -> Result<f32, PlanError> {
-    let key = "rope_parameters.sliding_attention";
-    match config.string(&format!("{key}.rope_type"))?.as_deref() {
-        None | Some("default") => {}
-        Some(_) => return Err(config.unsupported(&format!("{key}.rope_type"))),
-    }
-    match config.f32(&format!("{key}.rope_theta"))? {
-        Some(theta) => Ok(theta),
-        None => config.f32("rope_local_base_freq")?.ok_or_else(|| config.missing("rope_local_base_freq")),
-    }
-}
-
 /// A sublayer between two norms.
 fn sandwich(
     builder: &mut Builder<'_>,
@@ -148,8 +102,8 @@ fn attention(
     builder: &mut Builder<'_>,
     index: usize,
     (hidden, dim): (usize, usize),
-    local: bool,
-    third: bool,
+    local_rope: Option<usize>,
+    head_norms: bool,
 ) -> Result<Attention, PlanError> {
     let config = builder.config;
     let place = Place::Layer(index);
@@ -157,7 +111,7 @@ fn attention(
     let kv_heads = builder.kv_heads(index, heads)?;
     let bias = config.flag("attention_bias")?;
     let (wide, narrow) = (heads * dim, kv_heads * dim);
-    let head_norm = |builder: &mut Builder<'_>, module: &str| match third {
+    let head_norm = |builder: &mut Builder<'_>, module: &str| match head_norms {
         true => norm(builder, place, module, dim).map(Some),
         false => Ok(None),
     };
@@ -176,9 +130,9 @@ fn attention(
         },
         gate: None,
         o: builder.linear(place, "self_attn.o_proj", (hidden, wide), bias)?,
-        rope: if third && local { LOCAL_ROPE } else { GLOBAL_ROPE },
+        rope: local_rope.unwrap_or(GLOBAL_ROPE),
         pairing: Pairing::Half,
-        window: if local { Some(config.size("sliding_window")?) } else { None },
+        window: if local_rope.is_some() { Some(config.size("sliding_window")?) } else { None },
         softcap: config.f32("attn_logit_softcapping")?,
         sinks: None,
         scale: 1.0 / scalar(config, hidden, heads, dim)?.sqrt(),

@@ -1,7 +1,8 @@
 //! Gemma 3n: four residual streams of which layers compute one, a low-rank path beside attention, MLPs that keep few
 //! of their gates, per-layer embeddings, layers that share keys and values.
 
-use super::gemma::{global_rope, local_layers, local_theta};
+use super::gemma::local_layers;
+use super::gemma3::{global_rope, local_theta};
 use super::gemma4::{Heads, donor, normed_attention, per_layer_inputs};
 use super::{Builder, Family, builder::Place};
 use crate::config::{Config, Dialect};

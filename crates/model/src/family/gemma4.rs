@@ -306,7 +306,7 @@ fn ffn(builder: &mut Builder<'_>, index: usize, hidden: usize, shares: bool) -> 
         ..softmax_router(linear, true)
     };
     let wide = config.size("moe_intermediate_size")?;
-    Ok(Ffn::Parallel {
+    Ok(Ffn::Parallel(Parallel {
         dense,
         dense_post: builder.norm(place, "post_feedforward_layernorm_1", hidden)?,
         experts: Moe {
@@ -318,5 +318,5 @@ fn ffn(builder: &mut Builder<'_>, index: usize, hidden: usize, shares: bool) -> 
         },
         experts_pre: builder.norm(place, "pre_feedforward_layernorm_2", hidden)?,
         experts_post: builder.norm(place, "post_feedforward_layernorm_2", hidden)?,
-    })
+    }))
 }

@@ -6,6 +6,8 @@ mod deepseek_v4;
 mod dense;
 mod experts;
 mod gemma;
+mod gemma2;
+mod gemma3;
 mod gemma3n;
 mod gemma4;
 mod gpt_oss;
@@ -16,11 +18,11 @@ mod qwen3;
 mod qwen3_moe;
 mod qwen3_next;
 
-pub(crate) use builder::Builder;
+pub(crate) use builder::{Builder, Draft, Notes, Place};
 
 use crate::config::Config;
 use crate::error::PlanError;
-use crate::names::Table;
+use crate::names::{Names, Table};
 use crate::plan::{Plan, PlanOptions};
 use sampan_weights::Checkpoint;
 
@@ -54,8 +56,8 @@ const FAMILIES: &[Family] = &[
     deepseek::V3,
     deepseek::V32,
     deepseek_v4::FAMILY,
-    gemma::GEMMA2,
-    gemma::GEMMA3,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
     gemma3n::FAMILY,
     gemma4::FAMILY,
     gpt_oss::FAMILY,
@@ -66,18 +68,47 @@ pub fn known() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.names[0])
 }
 
+/// Whether a family goes by this name.
+#[cfg(test)]
+pub(crate) fn is_name(name: &str) -> bool {
+    FAMILIES.iter().any(|family| family.names.contains(&name))
+}
+
 /// Finds the family, makes its plan and checks that it reads the whole checkpoint.
 pub(crate) fn plan(checkpoint: &Checkpoint, options: PlanOptions) -> Result<Plan, PlanError> {
     let config = Config::read(checkpoint)?;
-    let family = FAMILIES
-        .iter()
-        .find(|family| family.names.contains(&config.family()))
-        .ok_or_else(|| unknown(&config))?;
-    let defaults = serde_json::from_str(family.defaults).expect("a family's defaults are JSON");
-    let config = config.or_defaults(&defaults);
+    let family = find(&config)?;
+    let config = with_defaults(config, family);
     let mut builder = Builder::new(checkpoint, &config, family, options);
     let plan = (family.translate)(&mut builder)?;
     builder.finish(plan)
+}
+
+/// The plan that a GGUF file with the metadata `config` will have, written from `checkpoint`.
+pub(crate) fn draft(
+    checkpoint: &Checkpoint,
+    config: Config,
+    draft: Draft<'_>,
+) -> Result<(Plan, Notes), PlanError> {
+    let family = find(&config)?;
+    let config = with_defaults(config, family);
+    let mut builder = Builder::drafting(checkpoint, &config, family, draft);
+    let plan = (family.translate)(&mut builder)?;
+    Ok(builder.drafted(plan))
+}
+
+/// How a checkpoint of Hugging Face spells the names of its tensors.
+pub(crate) fn original_names(checkpoint: &Checkpoint, config: &Config) -> Result<Names, PlanError> {
+    Ok(Names::of(checkpoint, config.dialect(), find(config)?.gguf))
+}
+
+fn find(config: &Config) -> Result<&'static Family, PlanError> {
+    let family = FAMILIES.iter().find(|family| family.names.contains(&config.family()));
+    family.ok_or_else(|| unknown(config))
+}
+
+fn with_defaults(config: Config, family: &Family) -> Config {
+    config.or_defaults(&serde_json::from_str(family.defaults).expect("a family's defaults are JSON"))
 }
 
 fn unknown(config: &Config) -> PlanError {

@@ -1,6 +1,6 @@
 //! Loading: every tensor that the plan names, packed for this CPU.
 
-mod source;
+pub(crate) mod source;
 
 use crate::error::LoadError;
 use crate::plan::{Plan, Role, TensorId, TensorSpec};
@@ -50,7 +50,10 @@ impl Model {
                 Role::Ids => Weight::Ids(source::ids(checkpoint, spec)?),
                 Role::Matrix => {
                     let (rows, cols) = spec.rows_cols();
-                    let data = source::matrix(checkpoint, &tensor, spec)?;
+                    let data = match source::to_be_quantised(&tensor, spec) {
+                        true => source::quantised(checkpoint, &tensor, spec, kernels.pool())?.into(),
+                        false => source::matrix(checkpoint, &tensor, spec)?,
+                    };
                     let matrix = kernels.pack(spec.format, rows, cols, &data);
                     Weight::Matrix(matrix.map_err(|source| LoadError::Pack {
                         name: spec.name.clone(),

@@ -2,9 +2,10 @@
 
 use crate::error::LoadError;
 use crate::plan::{Rows, Source, Storage, TensorSpec};
-use sampan_kernels::Format;
+use sampan_kernels::{Format, Pool};
 use sampan_weights::{Checkpoint, Dtype, Tensor};
 use std::borrow::Cow;
+use std::sync::{Mutex, PoisonError};
 
 /// A tensor of the file; the plan was made from the same checkpoint.
 fn find<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<Tensor<'a>, LoadError> {
@@ -12,7 +13,7 @@ fn find<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<Tensor<'a>, LoadEr
 }
 
 /// Whole numbers below 2^32, all of them below `limit`.
-pub(super) fn ids(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<u32>, LoadError> {
+pub(crate) fn ids(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<u32>, LoadError> {
     let tensor = find(checkpoint, &spec.name)?;
     let ids = tensor.to_i64s()?;
     let wrong = |id: i64| tensor.error(format!("{id} is not a number of an expert"));
@@ -23,7 +24,7 @@ pub(super) fn ids(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<u32>
 }
 
 /// The numbers of a vector.
-pub(super) fn vector(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<f32>, LoadError> {
+pub(crate) fn vector(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<f32>, LoadError> {
     let all = find(checkpoint, &spec.name)?.to_f32()?;
     let Source { rows, map, .. } = &spec.source;
     let len = spec.count() as usize;
@@ -34,7 +35,7 @@ pub(super) fn vector(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<f
 }
 
 /// The bytes of a matrix in its held format, row-major.
-pub(super) fn matrix<'a>(
+pub(crate) fn matrix<'a>(
     checkpoint: &'a Checkpoint,
     tensor: &Tensor<'a>,
     spec: &TensorSpec,
@@ -69,6 +70,60 @@ pub(super) fn matrix<'a>(
             encode(spec.format, &floats, &mut out);
             Ok(Cow::Owned(out))
         }
+    }
+}
+
+/// Whether the file's numbers are floats and the model's a quantised format.
+pub(crate) fn to_be_quantised(tensor: &Tensor<'_>, spec: &TensorSpec) -> bool {
+    let floats = [Format::F32, Format::F16, Format::BF16];
+    let float = match (&spec.source.storage, tensor.dtype) {
+        (Storage::Plain, Dtype::Block(format)) => floats.contains(&format),
+        (Storage::Fp8 { .. }, _) => true,
+        _ => false,
+    };
+    float && !floats.contains(&spec.format)
+}
+
+/// The bytes of a matrix in a quantised format, from floats: rows in parallel, so that no more than the result and
+/// a few rows are in memory (of a transposed matrix, all of it in f32).
+pub(crate) fn quantised(
+    checkpoint: &Checkpoint,
+    tensor: &Tensor<'_>,
+    spec: &TensorSpec,
+    pool: &Pool,
+) -> Result<Vec<u8>, LoadError> {
+    /// Rows of a task.
+    const TASK: usize = 16;
+    let (rows, cols) = spec.rows_cols();
+    let Source { transposed: turned, columns, .. } = &spec.source;
+    let whole = match turned {
+        true => {
+            let lines = numbers(checkpoint, tensor, &spec.source, 0..cols)?;
+            Some(transposed(&lines, columns, rows, cols))
+        }
+        false => None,
+    };
+    let width = spec.format.row_bytes(cols).unwrap_or(0); // whole blocks: decided in the plan
+    let mut out = vec![0; rows * width];
+    let failure = Mutex::new(None);
+    pool.run_slices(&mut out, TASK * width, |task, out| {
+        let row = task * TASK;
+        let taken = row..(row + TASK).min(rows);
+        let floats = match &whole {
+            Some(floats) => Ok(Cow::Borrowed(&floats[taken.start * cols..taken.end * cols])),
+            None => numbers(checkpoint, tensor, &spec.source, taken).map(Cow::Owned),
+        };
+        let encoded = floats.and_then(|floats| {
+            let wrong = |source| LoadError::Encode { name: spec.name.clone(), row, source };
+            spec.format.encode(&floats, out).map_err(wrong)
+        });
+        if let Err(error) = encoded {
+            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    });
+    match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(error) => Err(error),
+        None => Ok(out),
     }
 }
 

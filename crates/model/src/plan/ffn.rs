@@ -53,27 +53,32 @@ pub struct Expert {
     pub down: Linear,
 }
 
+/// An MLP and a mixture side by side: `dense_post(dense(x)) + experts_post(experts(experts_pre(r)))`, `x` being the
+/// normed and `r` the plain residual stream, which the router reads too (Gemma 4).
+#[derive(Clone, Debug)]
+pub struct Parallel {
+    /// The MLP.
+    pub dense: Gated,
+    /// Of the MLP's result.
+    pub dense_post: Norm,
+    /// The mixture.
+    pub experts: Moe,
+    /// Of what the experts read.
+    pub experts_pre: Norm,
+    /// Of the mixture's result.
+    pub experts_post: Norm,
+}
+
 /// How a layer mixes channels.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one for each layer of a model")]
 pub enum Ffn {
     /// One gated MLP.
     Gated(Gated),
     /// A mixture of experts.
     Moe(Moe),
-    /// Both, side by side: `dense_post(dense(x)) + experts_post(experts(experts_pre(r)))`, `x` being the normed
-    /// and `r` the plain residual stream, which the router reads too (Gemma 4).
-    Parallel {
-        /// The MLP.
-        dense: Gated,
-        /// Of the MLP's result.
-        dense_post: Norm,
-        /// The mixture.
-        experts: Moe,
-        /// Of what the experts read.
-        experts_pre: Norm,
-        /// Of the mixture's result.
-        experts_post: Norm,
-    },
+    /// Both, side by side.
+    Parallel(Parallel),
 }
 
 impl Ffn {
@@ -81,7 +86,7 @@ impl Ffn {
     pub fn moe(&self) -> Option<&Moe> {
         match self {
             Ffn::Gated(_) => None,
-            Ffn::Moe(moe) | Ffn::Parallel { experts: moe, .. } => Some(moe),
+            Ffn::Moe(moe) | Ffn::Parallel(Parallel { experts: moe, .. }) => Some(moe),
         }
     }
 }

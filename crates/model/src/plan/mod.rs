@@ -16,12 +16,15 @@ pub use altup::{AltUp, AltUpLayer, Laurel};
 pub use attention::{Attention, Keys};
 pub use compressed::{Compressed, Compressor, Entries, EntryIndex};
 pub use delta::Delta;
-pub use ffn::{Activation, Expert, Ffn, Gated, Groups, Moe, Router, RouterInput, Score, SharedExpert};
+pub use ffn::{
+    Activation, Expert, Ffn, Gated, Groups, Moe, Parallel, Router, RouterInput, Score, SharedExpert,
+};
 pub use hyper::{Hyper, HyperMix};
 pub use latent::{Down, Index, Latent};
 pub use tensor::{Linear, Map, Norm, Role, Rows, Source, Storage, TensorId, TensorSpec};
 
 use crate::error::PlanError;
+use crate::quant::Quant;
 use crate::{family, rope::Rope};
 use sampan_weights::Checkpoint;
 
@@ -191,6 +194,8 @@ pub struct PlanOptions {
     /// Hold weights that no format of ours stores (FP8 with block scales) in float32 instead of bfloat16, for
     /// comparison with float references.
     pub exact: bool,
+    /// Quantise float weights so while they are loaded.
+    pub quant: Option<Quant>,
 }
 
 impl Plan {

@@ -1,0 +1,140 @@
+//! From a prompt to an answer: render, encode, step the engine, decode.
+
+use super::output::Output;
+use super::{Answer, Finish, Listener, Session};
+use crate::conversation::Conversation;
+use crate::settings::Settings;
+use crate::{Error, Role};
+use sampan_engine::{Engine, Event, FinishReason, Request, RequestId, Usage};
+use sampan_text::{ReasoningTags, Special, Start, Tokenizer};
+use serde_json::{Map, Value};
+
+/// Token ids to continue, and what the continuation starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The prompt.
+    pub ids: Vec<u32>,
+    /// Whether the answer begins inside reasoning.
+    pub start: Start,
+}
+
+impl Session {
+    /// Renders messages (objects with `role` and `content`) with the model's template and encodes the result.
+    /// Text in the messages never becomes a control token.
+    ///
+    /// # Errors
+    /// When there is no template or it fails.
+    pub fn encode_messages(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        think: Option<bool>,
+    ) -> Result<Encoded, Error> {
+        let templates = self.templates.as_ref().map_err(|e| Error::Template(e.clone()))?;
+        let template =
+            templates.get(tools.is_some()).ok_or_else(|| Error::NoTemplate { model: self.name.clone() })?;
+        let mut vars = Map::new();
+        if let Some(think) = think {
+            vars.insert("enable_thinking".into(), think.into());
+        }
+        let prompt = template.render(messages, tools, true, &vars)?;
+        let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
+        Ok(Encoded { ids, start: ReasoningTags::THINK.start_after(prompt.text()) })
+    }
+
+    /// Encodes a text to be continued as it stands, with the begin token if the model wants one.
+    ///
+    /// # Errors
+    /// When the text cannot be encoded.
+    pub fn encode_text(&self, text: &str, special: Special) -> Result<Encoded, Error> {
+        let begin = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
+        let mut ids: Vec<u32> = begin.into_iter().collect();
+        ids.extend(self.tokenizer.encode(text, special).map_err(Error::Encode)?);
+        Ok(Encoded { ids, start: Start::Answer })
+    }
+
+    /// Continues a prompt, telling `listener` as the answer comes.
+    ///
+    /// # Errors
+    /// When the prompt is longer than the context (nothing is cut), a setting is out of range, or the model computes
+    /// something that is not a number.
+    pub fn answer(
+        &mut self,
+        prompt: &Encoded,
+        settings: &Settings,
+        listener: &mut dyn Listener,
+    ) -> Result<Answer, Error> {
+        let seed = settings.seed.unwrap_or_else(crate::seed::random_seed);
+        let id = self.engine.submit(Request {
+            prompt: prompt.ids.clone(),
+            sampling: settings.sampling(seed),
+            max_tokens: settings.max_tokens,
+            stop_tokens: self.stop_tokens.clone(),
+            context: self.context,
+            vocab_limit: self.tokenizer.vocab_size(),
+        })?;
+        let mut output = Output::new(prompt.start, &settings.stop, listener);
+        let (reason, usage) = run(&mut self.engine, &self.tokenizer, id, prompt.start, &mut output);
+        let finish = match reason {
+            FinishReason::Failed(bad) => return Err(bad.into()),
+            _ if output.stop.stopped() => Finish::Stop,
+            FinishReason::Stop(_) => Finish::Stop,
+            FinishReason::Length => Finish::Length,
+            FinishReason::Context => Finish::Context,
+            FinishReason::Cancelled => Finish::Cancelled,
+        };
+        let Output { text, reasoning, .. } = output;
+        Ok(Answer { text, reasoning, finish, usage, seed })
+    }
+
+    /// Adds the model's answer to a conversation that a user's message ends.
+    ///
+    /// # Errors
+    /// As [`Session::encode_messages`] and [`Session::answer`]; the conversation is then as it was.
+    pub fn reply(
+        &mut self,
+        conversation: &mut Conversation,
+        settings: &Settings,
+        listener: &mut dyn Listener,
+    ) -> Result<Answer, Error> {
+        debug_assert!(conversation.turns().last().is_some_and(|m| m.role == Role::User));
+        let prompt = self.encode_messages(&conversation.to_json(), None, settings.think)?;
+        let answer = self.answer(&prompt, settings, listener)?;
+        conversation.assistant(answer.text.trim_end(), answer.reasoning.as_str());
+        Ok(answer)
+    }
+}
+
+/// Steps the engine until the request has ended.
+fn run(
+    engine: &mut Engine,
+    tokenizer: &Tokenizer,
+    id: RequestId,
+    start: Start,
+    output: &mut Output<'_>,
+) -> (FinishReason, Usage) {
+    let mut decoder = if start == Start::Answer { tokenizer.stream_continued() } else { tokenizer.stream() };
+    let mut piece = String::new();
+    loop {
+        if output.listener.step().is_break() {
+            engine.cancel(id);
+        }
+        for event in engine.step() {
+            match event {
+                Event::Started { .. } => {}
+                Event::Token { token, .. } => {
+                    piece.clear();
+                    decoder.push_into(token, &mut piece);
+                    if output.push(&piece).is_break() {
+                        engine.cancel(id);
+                    }
+                }
+                Event::Finished { reason, usage, .. } => {
+                    let _ = output.push(&decoder.finish());
+                    output.finish();
+                    return (reason, usage);
+                }
+            }
+        }
+    }
+}

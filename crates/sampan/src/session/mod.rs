@@ -1,0 +1,223 @@
+//! A loaded model that answers.
+
+mod answer;
+mod output;
+
+pub use answer::Encoded;
+
+use crate::Error;
+use crate::load::{LoadOptions, Prepared};
+use crate::settings::Settings;
+use crate::source::Source;
+use crate::speech::{self, Templates};
+use sampan_engine::{Engine, EngineOptions, PAGE, Usage};
+use sampan_model::{KvFormat, Memory, Model, Plan};
+use sampan_text::{TemplateError, Tokenizer};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A loaded model that answers, one prompt at a time. What prompts have in common with earlier ones is not computed
+/// again.
+#[derive(Debug)]
+pub struct Session {
+    name: String,
+    model: Arc<Model>,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    templates: Result<Templates, TemplateError>,
+    stop_tokens: Vec<u32>,
+    settings: Settings,
+    context: usize,
+    kv: KvFormat,
+    memory: Memory,
+    load_time: Duration,
+    notices: Vec<String>,
+}
+
+/// Where a piece of streamed text belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What the model thinks before it answers.
+    Reasoning,
+    /// What it answers.
+    Answer,
+}
+
+/// Gets an answer while it is generated, and may end it.
+pub trait Listener {
+    /// More text. [`ControlFlow::Break`] ends the answer.
+    fn text(&mut self, part: Part, text: &str) -> ControlFlow<()>;
+    /// Called before every step of the engine, also while the prompt is read.
+    fn step(&mut self) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// Hears nothing: the answer is only wanted whole.
+impl Listener for () {
+    fn text(&mut self, _: Part, _: &str) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+impl<F: FnMut(Part, &str) -> ControlFlow<()>> Listener for F {
+    fn text(&mut self, part: Part, text: &str) -> ControlFlow<()> {
+        self(part, text)
+    }
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// The model ended it, or a stop string.
+    Stop,
+    /// `max_tokens` were generated.
+    Length,
+    /// The context is full.
+    Context,
+    /// The listener ended it.
+    Cancelled,
+}
+
+impl Finish {
+    /// `stop`, `length`, `context` or `cancelled`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Finish::Stop => "stop",
+            Finish::Length => "length",
+            Finish::Context => "context",
+            Finish::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// An answer and what it cost.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The answer.
+    pub text: String,
+    /// What the model thought before; empty if it did not.
+    pub reasoning: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// Tokens and times.
+    pub usage: Usage,
+    /// The seed that was used.
+    pub seed: u64,
+}
+
+impl Answer {
+    /// Prompt tokens computed per second; `None` when all came from the cache.
+    pub fn prompt_speed(&self) -> Option<f64> {
+        per_second(self.usage.prompt_tokens.saturating_sub(self.usage.cached_tokens), self.usage.prefill)
+    }
+
+    /// Tokens generated per second after the first, which comes with the prompt; `None` when there was only one.
+    pub fn generation_speed(&self) -> Option<f64> {
+        per_second(self.usage.generated_tokens.saturating_sub(1), self.usage.decode)
+    }
+}
+
+fn per_second(tokens: usize, time: Duration) -> Option<f64> {
+    (tokens > 0 && !time.is_zero()).then(|| tokens as f64 / time.as_secs_f64())
+}
+
+impl Session {
+    /// Loads a model. `progress` gets the bytes done and the bytes in total.
+    ///
+    /// # Errors
+    /// What is wrong with the files or the options, or that the model does not fit into memory.
+    pub fn open(
+        source: &Source,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Session, Error> {
+        Session::load(Prepared::new(source, options)?, progress)
+    }
+
+    /// Loads a model that has been prepared.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub fn load(prepared: Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Session, Error> {
+        let begin = Instant::now();
+        // Whatever can fail quickly comes before the weights.
+        prepared.check_generates()?;
+        let tokenizer = speech::tokenizer(&prepared.name, &prepared.checkpoint)?;
+        let (tokens, rows) = (tokenizer.vocab_size(), prepared.plan.vocab);
+        if tokens > rows {
+            return Err(Error::Vocabulary { model: prepared.name, tokens, rows });
+        }
+        let templates = Templates::of(prepared.checkpoint.chat_template()?.as_ref(), Some(&tokenizer));
+        let settings = Settings::of(&prepared.checkpoint)?;
+        let stop_tokens = speech::stop_tokens(&prepared.checkpoint, &tokenizer);
+        let model = Arc::new(prepared.load(progress)?);
+        let pages = prepared.context.div_ceil(PAGE) + 1;
+        let engine = EngineOptions { kv_format: prepared.kv, pages, ..EngineOptions::default() };
+        Ok(Session {
+            engine: Engine::new(model.clone(), engine),
+            name: prepared.name,
+            model,
+            tokenizer,
+            templates,
+            stop_tokens,
+            settings,
+            context: prepared.context,
+            kv: prepared.kv,
+            memory: prepared.memory,
+            notices: prepared.notices,
+            load_time: begin.elapsed(),
+        })
+    }
+
+    /// The model as it was named.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the model is.
+    pub fn plan(&self) -> &Plan {
+        self.model.plan()
+    }
+
+    /// The weights, and what they run on.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The vocabulary.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// What the model's files recommend.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Tokens that prompt and answer may have together.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// How keys and values are kept.
+    pub fn kv(&self) -> KvFormat {
+        self.kv
+    }
+
+    /// What the plan says the model needs.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// How long loading took.
+    pub fn load_time(&self) -> Duration {
+        self.load_time
+    }
+
+    /// What the user should know about how the model was loaded.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+}
