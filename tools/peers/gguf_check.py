@@ -2,8 +2,8 @@
 
     python gguf_check.py FILES GOLDENS [NAME ...]
 
-FILES holds NAME.gguf as the export test writes them (SAMPAN's `convert`, float32 kept); GOLDENS holds
-NAME/golden.safetensors with `ids` [n], `logits` [n, vocab] and `greedy` [m]. Prints a table row for each file: the largest
+FILES holds NAME.gguf as `sampan convert --f32` or the export test writes them; GOLDENS holds
+NAME/golden.safetensors with `ids` [n], `logits` [p, vocab] (of all positions, or those in `positions` [p]) and `greedy` [m]. Prints a table row for each file: the largest
 difference of a logit over all positions, and how many greedy tokens are equal before the first that is not. Every file is
 tried in a process of its own, because a failed assertion there ends the process. Needs llama-cpp-python and numpy.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-TYPES = {"F32": np.float32, "I64": np.int64, "I32": np.int32}
+TYPES = {"F32": np.float32, "I64": np.int64, "I32": np.int32, "U8": np.uint8}
 
 
 def tensors(path):
@@ -70,7 +70,8 @@ def check(path, golden):
         return np.stack(rows)
 
     logits = feed(ids, 0)
-    difference = float(np.abs(logits - golden["logits"].reshape(logits.shape)).max())
+    positions = golden["positions"].tolist() if "positions" in golden else list(range(len(ids)))
+    difference = float(np.abs(logits[positions] - golden["logits"]).max())
     row, equal = logits[-1], 0
     for token in greedy:
         if int(row.argmax()) != token:
@@ -100,6 +101,7 @@ def main():
             result = json.loads(lines[-1])
         else:
             told = [line for line in run.stderr.splitlines() if "assert" in line.lower() or "Error" in line]
+            told = [line.split("/llama.cpp/")[-1] for line in told]
             result = {"error": (told or [f"ended with status {run.returncode}"])[0]}
         if "error" in result:
             print(f"| {name} | - | - | {result['error']} |", flush=True)

@@ -31,6 +31,8 @@ const GGUF_KEYS: &[(&str, &str)] = &[
     ("rope_local_base_freq", "rope.freq_base_swa"),
     ("query_pre_attn_scalar", "attention.query_pre_attn_scalar"),
     ("swiglu_alpha", "swiglu_alpha"),
+    ("laurel_rank", "laurel_rank"),
+    ("vocab_size_per_layer_input", "vocab_size_per_layer_input"),
     ("sliding_window", "attention.sliding_window"),
     ("sliding_window_pattern", "attention.sliding_window_pattern"),
     ("attn_logit_softcapping", "attn_logit_softcapping"),

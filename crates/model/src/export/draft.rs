@@ -85,7 +85,7 @@ fn same(arch: &str, plan: &Plan, drafted: &Plan) -> Result<(), ExportError> {
     if plan.head.is_some() {
         differ("the head", &plan.head, &drafted.head)?;
     }
-    differ("the streams", &plan.hyper, &drafted.hyper)?;
+    differ("the streams", &(&plan.hyper, &plan.altup), &(&drafted.hyper, &drafted.altup))?;
     differ("the bound of logits", &plan.final_softcap, &drafted.final_softcap)?;
     differ("the number of ropes", &plan.ropes.len(), &drafted.ropes.len())?;
     for (rope, read) in plan.ropes.iter().zip(&drafted.ropes) {

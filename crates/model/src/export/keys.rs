@@ -36,6 +36,13 @@ pub(super) fn of(
         keys.size("hyper_connection.sinkhorn_iterations", hyper.iterations);
         keys.number("hyper_connection.epsilon", hyper.eps);
     }
+    // Only sampan reads this: others want as many rows as there are tokens.
+    if let Some(inputs) = plan.per_layer.filter(|inputs| inputs.rows != plan.vocab) {
+        keys.size("vocab_size_per_layer_input", inputs.rows);
+    }
+    if let Some(altup) = &plan.altup {
+        keys.altup(plan, altup);
+    }
     if let Some(cap) = plan.final_softcap {
         keys.number("final_logit_softcapping", cap);
     }
@@ -203,6 +210,19 @@ impl Words {
             let whole = scalar.round();
             let exact = 1.0 / whole.sqrt() == first.scale;
             self.number("attention.query_pre_attn_scalar", if exact { whole } else { scalar });
+        }
+    }
+
+    fn altup(&mut self, plan: &Plan, altup: &AltUp) {
+        self.size("altup.num_inputs", altup.streams);
+        self.size("altup.active_idx", altup.active);
+        let deviations = plan.layers.iter().map(|layer| match &layer.ffn {
+            Ffn::Gated(Gated { activation: Activation::GeluTanhTopK { deviations }, .. }) => *deviations,
+            _ => 0.0,
+        });
+        self.set("activation_sparsity_scale", Value::Array(Array::F32(deviations.collect())));
+        if let Some(laurel) = plan.layers.iter().find_map(|layer| layer.mixer_at.laurel.as_ref()) {
+            self.size("laurel_rank", laurel.left.rows);
         }
     }
 

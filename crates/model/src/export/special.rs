@@ -74,6 +74,7 @@ const SPECIAL: &[Special] = &[
         window_list: true,
         ..PLAIN
     },
+    Special { families: &["gemma3n"], arch: "gemma3n", inputs: true, window_list: true, ..PLAIN },
     Special { families: &["gpt_oss"], arch: "gpt-oss", ..PLAIN },
 ];
 
