@@ -196,51 +196,57 @@ fn altup_layer(
 /// The function between gate and up of layer `index`: most configurations have the first layers keep few gates.
 fn activation(builder: &Builder<'_>, index: usize) -> Result<Activation, PlanError> {
     let config = builder.config;
-    let plain = builder.activation()?;
     let deviations = match config.dialect() {
-        // The number itself; 0 and what is below it (files have minus infinity) means that all are kept.
+        // 0 and what is below it (files have minus infinity, which JSON does not) means that all are kept.
         Dialect::Gguf => {
             let key = "activation_sparsity_scale";
-            let expected = "a number for each layer";
-            match config.get(key) {
-                None => return Err(config.missing(key)),
-                Some(list) => match list.get(index) {
-                    Some(Value::Null) => 0.0,
-                    Some(number) => number.as_f64().ok_or_else(|| config.bad(key, expected))?,
-                    None => return Err(config.bad(key, expected)),
-                }
-                .max(0.0),
+            match number_at(config, key, index, true)?.ok_or_else(|| config.missing(key))? {
+                scale if scale > 0.0 => Some(scale),
+                _ => None,
             }
         }
-        // The share of gates that a normal distribution leaves below the threshold.
+        // The share of gates that a normal distribution has below the threshold.
         Dialect::HuggingFace => {
             let key = "activation_sparsity_pattern";
-            let share = match config.get(key) {
-                None if config.layers()? > 10 && index < 10 => 0.95,
-                None => 0.0,
-                Some(Value::Array(list)) => list
-                    .get(index)
-                    .and_then(Value::as_f64)
-                    .ok_or_else(|| config.bad(key, "a number for each layer"))?,
-                Some(number) => number.as_f64().ok_or_else(|| config.bad(key, "numbers"))?,
-            };
-            match share {
-                0.0 => 0.0,
-                share if (0.5..1.0).contains(&share) => normal_quantile(share),
-                _ => return Err(config.bad(key, "0, or a number from 0.5 to below 1")),
+            match number_at(config, key, index, false)? {
+                None if config.layers()? > 10 && index < 10 => Some(normal_quantile(0.95)),
+                None | Some(0.0) => None,
+                Some(share) if share > 0.0 && share < 1.0 => Some(normal_quantile(share)),
+                Some(_) => return Err(config.bad(key, "numbers from 0 to below 1")),
             }
         }
     };
-    match (deviations > 0.0, plain) {
-        (false, _) => Ok(plain),
-        (true, Activation::GeluTanh) => Ok(Activation::GeluTanhTopK { deviations: deviations as f32 }),
-        (true, _) => Err(config.unsupported("hidden_activation")),
+    match (deviations, builder.activation()?) {
+        (None, activation) => Ok(activation),
+        (Some(deviations), Activation::GeluTanh) => {
+            Ok(Activation::GeluTanhTopK { deviations: deviations as f32 })
+        }
+        (Some(_), _) => Err(config.unsupported("hidden_activation")),
     }
 }
 
-/// The number of standard deviations above the mean below which the share `p` of a normal distribution lies, `p`
-/// from 0.5 to below 1: Newton's method, which comes from below, on the distribution's series.
+/// The number for a layer, in a list or one for all; `null` in a list is 0 where files may have it.
+fn number_at(config: &Config, key: &str, index: usize, null: bool) -> Result<Option<f64>, PlanError> {
+    let number = match config.get(key) {
+        None => return Ok(None),
+        Some(Value::Array(list)) => match list.get(index) {
+            Some(Value::Null) if null => Some(0.0),
+            number => number.and_then(Value::as_f64),
+        },
+        Some(number) => number.as_f64(),
+    };
+    match number {
+        Some(number) => Ok(Some(number)),
+        None => Err(config.bad(key, "a number for each layer")),
+    }
+}
+
+/// The number of standard deviations above the mean below which the share `p` of a normal distribution lies: Newton's
+/// method, which comes from below for the upper half, on the distribution's series.
 fn normal_quantile(p: f64) -> f64 {
+    if p < 0.5 {
+        return -normal_quantile(1.0 - p);
+    }
     let mut z = 0.0;
     for _ in 0..100 {
         let density = (-z * z / 2.0_f64).exp() / std::f64::consts::TAU.sqrt();
@@ -251,10 +257,10 @@ fn normal_quantile(p: f64) -> f64 {
             sum += term;
         }
         let step = (p - 0.5 - density * sum) / density;
-        z += step;
-        if step.abs() < 1e-12 {
+        if step.abs() < 1e-12 || !step.is_finite() {
             break;
         }
+        z += step;
     }
     z
 }
@@ -266,7 +272,7 @@ mod tests {
     #[test]
     fn quantiles_of_the_normal_distribution() {
         // Abramowitz and Stegun, table 26.5.
-        for (p, z) in [(0.5, 0.0), (0.9, 1.281_551_6), (0.95, 1.644_853_6), (0.9999, 3.719_016_5)] {
+        for (p, z) in [(0.5, 0.0), (0.1, -1.281_551_6), (0.95, 1.644_853_6), (0.9999, 3.719_016_5)] {
             assert!((normal_quantile(p) - z).abs() < 1e-6, "{p}: {}", normal_quantile(p));
         }
     }
