@@ -69,6 +69,29 @@ fn configurations_that_make_no_sense() {
 }
 
 #[test]
+fn streams_and_sparse_gates_that_make_no_sense() {
+    let pattern = "activation_sparsity_pattern";
+    let cases: &[Case<'_>] = &[
+        (&[("altup_num_inputs", json!(1))], &["altup_num_inputs = 1", "2 to 64"]),
+        (&[("altup_num_inputs", json!(3))], &["altup.modality_router.weight", "[4, 64]", "[3, 64]"]),
+        (&[("altup_num_inputs", json!(5))], &["altup.modality_router.weight", "[4, 64]", "[5, 64]"]),
+        (&[("altup_active_idx", json!(4))], &["altup_active_idx = 4", "altup_num_inputs"]),
+        (&[("laurel_rank", json!(7))], &["model.layers.0.laurel.linear_left.weight", "[8, 64]", "[7, 64]"]),
+        (&[(pattern, json!([0.95, 0.95, 0.0]))], &[pattern, "for each layer"]),
+        (&[(pattern, json!([0.95, 0.95, 0.0, 1.0]))], &[pattern, "from 0 to below 1"]),
+        (&[(pattern, json!([0.95, "few", 0.0, 0.0]))], &[pattern, "few", "number"]),
+        (&[("hidden_activation", json!("silu"))], &["hidden_activation", "silu", "not supported"]),
+        (&[("hidden_size_per_layer_input", json!(0))], &["hidden_size_per_layer_input", "not supported"]),
+        (&[("num_kv_shared_layers", json!(3))], &["num_kv_shared_layers = 3", "of each kind"]),
+        (&[("num_kv_shared_layers", json!(4))], &["num_kv_shared_layers = 4", "number of layers"]),
+        (&[("attention_bias", json!(true))], &["attention_bias", "not supported"]),
+    ];
+    for (spoil, words) in cases {
+        refused("gemma3n", spoil, words);
+    }
+}
+
+#[test]
 fn tensors_of_a_type_that_no_matrix_can_have() {
     let dir = tempfile::tempdir().unwrap();
     let family = Family::load("qwen3").unwrap();
