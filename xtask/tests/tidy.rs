@@ -1,7 +1,7 @@
 //! The promises of ARCHITECTURE.md, as tests. A failure names the file and the line.
 
 use std::fs;
-use xtask::tidy::{Source, own_dependencies, root, sources};
+use xtask::tidy::{own_dependencies, root, sources};
 
 fn report(what: &str, found: Vec<String>) {
     assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
