@@ -3,9 +3,10 @@
     python gguf_check.py FILES GOLDENS [NAME ...]
 
 FILES holds NAME.gguf as `sampan convert --f32` or the export test writes them; GOLDENS holds
-NAME/golden.safetensors with `ids` [n], `logits` [p, vocab] (of all positions, or those in `positions` [p]) and `greedy` [m]. Prints a table row for each file: the largest
-difference of a logit over all positions, and how many greedy tokens are equal before the first that is not. Every file is
-tried in a process of its own, because a failed assertion there ends the process. Needs llama-cpp-python and numpy.
+NAME/golden.safetensors with `ids` [n], `logits` [p, vocab] (of all positions, or those in `positions` [p]) and
+`greedy` [m]. Prints a table row for each file: the largest difference of a logit over all positions, and how many greedy
+tokens are equal before the first that is not. Every file is tried in a process of its own, because a failed assertion
+there ends the process. Needs llama-cpp-python and numpy.
 """
 
 import ctypes

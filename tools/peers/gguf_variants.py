@@ -32,7 +32,7 @@ VARIANTS = {
     "qwen3_5": Fixture(dict(base.QWEN3_5, **SAME_WIDTH)),
     "qwen3_5_moe": Fixture(dict(base.QWEN3_5_MOE, text_config=dict(base.QWEN3_5_MOE_TEXT, **SAME_WIDTH)), ids_below=250),
     # Known by its number of layers.
-    "deepseek_v2_lite": Fixture(dict(base.V2_LITE, num_hidden_layers=27)),
+    "deepseek_v2_lite": Fixture(dict(base.V2_LITE, num_hidden_layers=27), gap=1e-6),
     # Groups are scored as in V3 there: without groups.
     "deepseek_v2": Fixture(dict(base.V2_GROUPS, topk_method="greedy", n_group=1, topk_group=1)),
     # Its rotation of the index has 64 dimensions or more.
@@ -42,8 +42,13 @@ VARIANTS = {
     # Bounds and slopes of gates are those of the releases, and borders of YaRN are rounded.
     "gpt_oss": Fixture(dict(base.GPT_OSS, swiglu_limit=7.0, rope_scaling=dict(base.GPT_OSS["rope_scaling"], truncate=True))),
     # Scores are divided by the width of a head, and every second or sixth layer has no window.
-    "gemma2": Fixture(dict(base.GEMMA2, query_pre_attn_scalar=32), lead=0.01),
+    "gemma2": Fixture(dict(base.GEMMA2, query_pre_attn_scalar=32, num_hidden_layers=4), lead=0.004),
     "gemma3": Fixture(dict(base.GEMMA3, query_pre_attn_scalar=32, num_hidden_layers=7, sliding_window_pattern=6), lead=0.01),
+    # Widths of the released model are fixed there.
+    "gemma3n": Fixture(dict(base.GEMMA3N, num_hidden_layers=30, intermediate_size=[96] * 30, hidden_size_per_layer_input=256,
+                            vocab_size_per_layer_input=256, laurel_rank=64, num_kv_shared_layers=10,
+                            layer_types=([WINDOW] * 4 + [FULL]) * 6, activation_sparsity_pattern=[0.95] * 10 + [0.0] * 20),
+                       lead=0.004),
     # Keys are shared with the last two layers that have some: one with a window and one without.
     "gemma4_e2b": Fixture(base.gemma4(num_hidden_layers=6, layer_types=[WINDOW, WINDOW, FULL, WINDOW, WINDOW, FULL],
                                       num_kv_shared_layers=3, use_double_wide_mlp=True, num_key_value_heads=1,

@@ -1,6 +1,7 @@
 //! Weight matrices, packed for the CPU.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::isa::buffer::Buffer;
 use crate::layout::{Layout, PANEL};
@@ -96,6 +97,23 @@ impl Kernels {
     /// # Errors
     /// When `data` is not `rows x cols` values of `format`.
     pub fn pack(&self, format: Format, rows: usize, cols: usize, data: &[u8]) -> Result<Matrix, PackError> {
+        self.pack_in_parts(format, rows, cols, data, &mut |_| {})
+    }
+
+    /// As [`Kernels::pack`]; tells `done` every few megabytes which bytes of `data` are not needed any more.
+    ///
+    /// # Errors
+    /// As [`Kernels::pack`].
+    pub fn pack_in_parts(
+        &self,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        data: &[u8],
+        done: &mut dyn FnMut(Range<usize>),
+    ) -> Result<Matrix, PackError> {
+        /// Packed bytes of a part.
+        const PART: usize = 8 << 20;
         if !cols.is_multiple_of(format.block_len()) {
             return Err(PackError::RaggedRow { format, cols });
         }
@@ -106,9 +124,15 @@ impl Kernels {
             return Err(PackError::Length { format, rows, cols, expected, found: data.len() });
         }
         let mut packed = Buffer::zeroed(layout.bytes());
-        self.pool().run_slices(&mut packed, layout.panel_bytes(), |panel, out| {
-            layout.pack_panel(data, panel, out);
-        });
+        let bytes = layout.panel_bytes().max(1);
+        let panels = (PART / bytes).max(1);
+        let row_bytes = format.row_bytes(cols).unwrap_or(0);
+        for (part, out) in packed.chunks_mut(panels * bytes).enumerate() {
+            let first = part * panels;
+            self.pool().run_slices(out, bytes, |panel, out| layout.pack_panel(data, first + panel, out));
+            let row = |panel: usize| (panel * PANEL).min(rows) * row_bytes;
+            done(row(first)..row(first + panels));
+        }
         Ok(Matrix { layout, data: packed })
     }
 

@@ -83,6 +83,12 @@ pub enum Error {
         /// The model as it was named.
         model: String,
     },
+    /// The model was not made to fill in text.
+    #[error("{model} has no tokens for filling in the middle")]
+    NoFill {
+        /// The model as it was named.
+        model: String,
+    },
     /// The chat template cannot be compiled, or fails on these messages.
     #[error(transparent)]
     Template(#[from] TemplateError),
@@ -161,6 +167,7 @@ impl Error {
             E::NoTemplate { .. } => {
                 "`--raw` continues the text as it stands; chat needs an instruction-tuned model".into()
             }
+            E::NoFill { .. } => "coder models have them: Qwen2.5-Coder, DeepSeek-Coder, CodeGemma".into(),
             E::Template(_) => {
                 "`--raw` runs without the template; `sampan template` shows what it makes of messages".into()
             }

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::machine::{AvailableMemory, available_memory};
 use crate::source::Source;
-use sampan_engine::EngineOptions;
+use sampan_engine::{EngineOptions, PAGE};
 use sampan_kernels::{Isa, Kernels, Options, cpu};
 use sampan_model::plan::SetAside;
 use sampan_model::{KvFormat, Memory, Model, Plan, PlanOptions, Quant};
@@ -143,8 +143,12 @@ impl Prepared {
                 .map_err(|source| Error::Plan { model: name.clone(), source })?;
         let kernels = Arc::new(options.kernels()?);
         let available = if options.check_memory { available_memory() } else { None };
-        let batch = EngineOptions::default().max_batch_tokens;
-        let memory_at = |context| plan.memory(&kernels, options.kv, context, batch);
+        let memory_at = |context| {
+            let engine = engine_options(options.kv, context);
+            let Memory { weights, kv, scratch } =
+                plan.memory(&kernels, options.kv, context, engine.max_batch_tokens);
+            Memory { weights, kv: kv + engine.state_bytes(&plan), scratch }
+        };
         let fits = |context| available.is_none_or(|a| memory_at(context).total() as u64 <= a.bytes);
         let mut notices = Vec::new();
         if !plan.set_aside.is_empty() {
@@ -195,6 +199,13 @@ impl Prepared {
         Model::load(&self.checkpoint, self.plan.clone(), self.kernels.clone(), progress)
             .map_err(|source| Error::Load { model: self.name.clone(), source })
     }
+}
+
+/// One sequence at a time. Where layers have windows or states, these are kept as they were at the ends of the last
+/// prompts, so that a conversation goes on from there.
+pub(crate) fn engine_options(kv: KvFormat, context: usize) -> EngineOptions {
+    let pages = context.div_ceil(PAGE) + 1;
+    EngineOptions { kv_format: kv, pages, max_running: 1, snapshots: 2, ..EngineOptions::default() }
 }
 
 /// `vision tower: 398 tensors, 812 MiB, not read`

@@ -39,24 +39,36 @@ impl Scratch {
     pub(crate) fn bytes(plan: &Plan, tokens: usize) -> usize {
         // Numbers per token and numbers once, of the widest layer of each kind.
         let (mut kinds, mut once) = ([0; 6], 0);
+        // Numbers per token that go into a product at once.
         let mut widest = plan.hidden;
         for layer in &plan.layers {
             let (kind, numbers) = match &layer.mixer {
-                Mixer::Attention(a) => (0, AttentionScratch::numbers(a)),
+                Mixer::Attention(a) => {
+                    widest = widest.max(a.o.cols);
+                    (0, AttentionScratch::numbers(a))
+                }
                 Mixer::Latent(l) => {
                     let (numbers, block) = LatentScratch::numbers(l);
                     once = once.max(block);
+                    widest = widest.max(l.o.cols);
                     (1, numbers)
                 }
                 Mixer::Compressed(c) => (2, CompressedScratch::numbers(c)),
-                Mixer::Delta(d) => (3, DeltaScratch::numbers(d)),
+                Mixer::Delta(d) => {
+                    widest = widest.max(d.o.cols);
+                    (3, DeltaScratch::numbers(d))
+                }
             };
             kinds[kind] = kinds[kind].max(numbers);
             if let Ffn::Gated(gated) | Ffn::Parallel(Parallel { dense: gated, .. }) = &layer.ffn {
                 kinds[4] = kinds[4].max(2 * gated.gate.rows);
                 widest = widest.max(gated.gate.rows);
             }
-            kinds[5] = kinds[5].max(layer.ffn.moe().map_or(0, MoeScratch::numbers));
+            if let Some(moe) = layer.ffn.moe() {
+                kinds[5] = kinds[5].max(MoeScratch::numbers(moe));
+                let inputs = moe.experts.iter().map(|expert| expert.gate.cols.max(expert.down.cols)).max();
+                widest = widest.max(moe.top_k * inputs.unwrap_or(0));
+            }
         }
         let streams = plan.hyper.as_ref().map_or(1, |hyper| hyper.streams);
         let hyper = plan.hyper.as_ref().map_or(0, |hyper| HyperScratch::numbers(hyper, plan.hidden));

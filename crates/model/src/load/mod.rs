@@ -7,6 +7,7 @@ use crate::plan::{Plan, Role, TensorId, TensorSpec};
 use sampan_kernels::Kernels;
 use sampan_kernels::Matrix;
 use sampan_weights::Checkpoint;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A plan with its weights in memory. Read-only after loading.
@@ -29,8 +30,8 @@ enum Weight {
 impl Model {
     /// Packs every tensor of the plan. `progress` is called with the bytes done and the bytes in total.
     ///
-    /// Each tensor's pages are released after packing, so that the file and the packed weights are never both in
-    /// memory for more than one tensor.
+    /// Each tensor's pages are released while it is packed, so that the file and the packed weights are never both in
+    /// memory for more than a few megabytes. (Of a tensor that is converted, once it is.)
     pub fn load(
         checkpoint: &Checkpoint,
         plan: Plan,
@@ -54,7 +55,15 @@ impl Model {
                         true => source::quantised(checkpoint, &tensor, spec, kernels.pool())?.into(),
                         false => source::matrix(checkpoint, &tensor, spec)?,
                     };
-                    let matrix = kernels.pack(spec.format, rows, cols, &data);
+                    // What has been packed is given back at once, so that no whole tensor is in memory twice.
+                    let mut part = tensor;
+                    let mut done = |bytes: std::ops::Range<usize>| {
+                        if let Cow::Borrowed(data) = data {
+                            part.data = &data[bytes];
+                            checkpoint.release(&part);
+                        }
+                    };
+                    let matrix = kernels.pack_in_parts(spec.format, rows, cols, &data, &mut done);
                     Weight::Matrix(matrix.map_err(|source| LoadError::Pack {
                         name: spec.name.clone(),
                         format: spec.format,

@@ -205,9 +205,9 @@ impl Plan {
         family::plan(checkpoint, options)
     }
 
-    /// Weights in the model; a tied head counts once.
+    /// Weights in the model; a tied head counts once, tables of ids are no weights.
     pub fn parameters(&self) -> u64 {
-        self.kept().map(TensorSpec::count).sum()
+        self.kept().filter(|tensor| tensor.role != Role::Ids).map(TensorSpec::count).sum()
     }
 
     /// Weights that take part in one token: all but the experts that are not chosen. Equal to

@@ -38,6 +38,9 @@ pub(crate) struct RunArgs {
     /// Continue the text as it stands, without the chat template
     #[arg(long, conflicts_with = "system")]
     raw: bool,
+    /// Fill in what belongs between the prompt and this text (models with fill-in-the-middle tokens)
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["system", "messages", "tools", "special"])]
+    suffix: Option<String>,
     /// With --raw: let control tokens in the text (such as <|im_start|>) count
     #[arg(long, requires = "raw")]
     special: bool,
@@ -83,7 +86,7 @@ pub(crate) fn run(args: RunArgs, context: &Context) -> Result<()> {
             chat::chat(session, options)
         }
         Some(request) => {
-            let prompt = request.encode(&session, &settings, args.special)?;
+            let prompt = request.encode(&session, &settings, &args)?;
             once(&mut session, &prompt, &settings, &args, terminal)
         }
     }
@@ -99,11 +102,11 @@ impl Input {
     /// `None`: nothing was given, and there is a person to ask.
     fn gather(args: &RunArgs, terminal: Terminal) -> Result<Option<Input>> {
         let piped = if terminal.stdin { None } else { Some(read_stdin()?) };
-        let said = args.prompt.join(" ");
+        let (said, as_it_stands) = (args.prompt.join(" "), args.raw || args.suffix.is_some());
         let piped = piped.filter(|text| !text.is_empty());
         // The shell's line break at the end is not part of what was said; a text to be continued stays as it is.
         let piped = piped.map(|text| match text.strip_suffix('\n') {
-            Some(text) if !args.raw => text.strip_suffix('\r').unwrap_or(text).to_owned(),
+            Some(text) if !as_it_stands => text.strip_suffix('\r').unwrap_or(text).to_owned(),
             _ => text,
         });
         let text = match (said.is_empty(), piped) {
@@ -112,10 +115,10 @@ impl Input {
             (true, Some(piped)) => Some(piped),
             (false, Some(piped)) => Some(format!("{said}\n\n{piped}")),
         };
-        if args.raw {
+        if as_it_stands {
             return text
                 .map(|text| Some(Input::Text(text)))
-                .ok_or_else(|| nothing("with --raw there must be a text"));
+                .ok_or_else(|| nothing("with --raw or --suffix there must be a text"));
         }
         let Some(path) = &args.messages else {
             let tools = args.tools.as_deref().map(read_json).transpose()?;
@@ -147,12 +150,12 @@ impl Input {
         Input::Messages { messages: conversation.to_json(), tools }
     }
 
-    fn encode(&self, session: &Session, settings: &Settings, special: bool) -> Result<Encoded> {
-        Ok(match self {
-            Input::Text(text) => {
-                session.encode_text(text, if special { Special::Parse } else { Special::AsText })?
-            }
-            Input::Messages { messages, tools } => {
+    fn encode(&self, session: &Session, settings: &Settings, args: &RunArgs) -> Result<Encoded> {
+        let special = if args.special { Special::Parse } else { Special::AsText };
+        Ok(match (self, &args.suffix) {
+            (Input::Text(before), Some(after)) => session.encode_fill(before, after)?,
+            (Input::Text(text), None) => session.encode_text(text, special)?,
+            (Input::Messages { messages, tools }, _) => {
                 session.encode_messages(messages, tools.as_ref(), settings.think)?
             }
         })

@@ -5,7 +5,10 @@ use crate::error::{AppError, Result};
 use crate::flags::{ModelArgs, kv_name};
 use crate::render::{self, Facts, bytes, grouped};
 use clap::Args;
-use sampan::{LoadOptions, Prepared, Source, speech};
+use sampan::{LoadOptions, Plan, Prepared, Source, speech};
+use sampan_kernels::Format;
+use sampan_model::PAGE;
+use sampan_model::plan::{Mixer, Role as PlanRole};
 use sampan_weights::{Checkpoint, Dtype};
 use serde_json::{Value, json};
 
@@ -115,7 +118,7 @@ impl Report {
         let (all, active) = (plan.parameters(), plan.active_parameters());
         facts.add("parameters", format!("{} ({})", render::count(all), grouped(all)));
         facts.add("active per token", format!("{} ({})", render::count(active), grouped(active)));
-        facts.add("layers", plan.layers.len());
+        facts.add("layers", format!("{}: {}", plan.layers.len(), layer_kinds(plan).join("; ")));
         facts.add("heads", heads(prepared));
         facts.add("hidden size", plan.hidden);
         facts.add("context", format!("{} tokens", grouped(plan.context as u64)));
@@ -126,6 +129,15 @@ impl Report {
             .map(|s| format!("{:<8} {:>4} tensors  {}", s.dtype.to_string(), s.tensors, bytes(s.bytes)))
             .collect();
         facts.add("formats", mix.join("\n"));
+        let held: Vec<String> = held_mix(prepared)
+            .iter()
+            .map(|(format, tensors, size)| format!("{format:<8} {tensors:>4} tensors  {}", bytes(*size)))
+            .collect();
+        facts.add("held as", held.join("\n"));
+        for item in &plan.set_aside {
+            let what = format!("{} in {} tensors, not read", bytes(item.bytes), item.tensors);
+            facts.add(item.what, what);
+        }
         facts.add(
             "memory needed",
             format!(
@@ -136,6 +148,15 @@ impl Report {
                 kv_name(prepared.kv),
                 bytes(memory.kv as u64),
                 bytes(memory.scratch as u64),
+            ),
+        );
+        let slot = plan.slot_bytes(prepared.kv, prepared.context.div_ceil(PAGE));
+        facts.add(
+            "context memory",
+            format!(
+                "{} for each page of {PAGE} tokens, {} for windows and states of a sequence",
+                bytes(plan.kv_bytes_per_page(prepared.kv) as u64),
+                bytes(slot as u64),
             ),
         );
         facts.add(
@@ -167,6 +188,7 @@ impl Report {
             "parameters": plan.parameters(),
             "active_parameters": plan.active_parameters(),
             "layers": plan.layers.len(),
+            "layer_kinds": layer_kinds(plan),
             "heads": attention.map(|a| a.heads),
             "kv_heads": attention.map(|a| a.kv_heads),
             "head_dim": attention.map(|a| a.key_dim),
@@ -175,11 +197,22 @@ impl Report {
             "context": plan.context,
             "file_bytes": checkpoint.file_bytes(),
             "formats": mix,
+            "held": held_mix(prepared)
+                .iter()
+                .map(|(format, tensors, bytes)| json!({"format": format.name(), "tensors": tensors, "bytes": bytes}))
+                .collect::<Vec<_>>(),
+            "set_aside": plan.set_aside
+                .iter()
+                .map(|item| json!({"what": item.what, "tensors": item.tensors, "bytes": item.bytes}))
+                .collect::<Vec<_>>(),
             "memory": {
                 "context": prepared.context,
                 "kv_format": kv_name(prepared.kv),
                 "weights_bytes": memory.weights,
                 "kv_bytes": memory.kv,
+                "page_tokens": PAGE,
+                "page_bytes": plan.kv_bytes_per_page(prepared.kv),
+                "sequence_state_bytes": plan.slot_bytes(prepared.kv, prepared.context.div_ceil(PAGE)),
                 "scratch_bytes": memory.scratch,
                 "total_bytes": memory.total(),
             },
@@ -190,12 +223,73 @@ impl Report {
     }
 }
 
+/// Matrices in memory by format: how many, and their packed bytes.
+fn held_mix(prepared: &Prepared) -> Vec<(Format, usize, u64)> {
+    let mut mix: Vec<(Format, usize, u64)> = Vec::new();
+    for spec in prepared.plan.kept().filter(|spec| spec.role == PlanRole::Matrix) {
+        let (rows, cols) = spec.rows_cols();
+        let bytes = prepared.kernels.packed_bytes(spec.format, rows, cols) as u64;
+        match mix.iter_mut().find(|(format, ..)| *format == spec.format) {
+            Some((_, tensors, sum)) => {
+                *tensors += 1;
+                *sum += bytes;
+            }
+            None => mix.push((spec.format, 1, bytes)),
+        }
+    }
+    mix.sort_by_key(|(_, _, bytes)| std::cmp::Reverse(*bytes));
+    mix
+}
+
+/// `18 delta rule, 6 attention`, `window 512 in 22 of 26 layers`, `128 experts, 8 per token`, `latent 512+64`.
+fn layer_kinds(plan: &Plan) -> Vec<String> {
+    fn count(list: &mut Vec<(String, usize)>, what: String) {
+        match list.iter_mut().find(|(known, _)| *known == what) {
+            Some((_, n)) => *n += 1,
+            None => list.push((what, 1)),
+        }
+    }
+    let (mut mixers, mut details) = (Vec::new(), Vec::new());
+    for layer in &plan.layers {
+        match &layer.mixer {
+            Mixer::Attention(a) => {
+                count(&mut mixers, "attention".into());
+                if let Some(window) = a.window {
+                    count(&mut details, format!("window {window}"));
+                }
+            }
+            Mixer::Latent(l) => {
+                count(&mut mixers, "latent attention".into());
+                count(&mut details, format!("latent {}+{}", l.rank, l.rotated));
+            }
+            Mixer::Compressed(_) => count(&mut mixers, "compressed attention".into()),
+            Mixer::Delta(_) => count(&mut mixers, "delta rule".into()),
+        }
+        if let Some(moe) = layer.ffn.moe() {
+            count(&mut details, format!("{} experts, {} per token", moe.experts.len(), moe.top_k));
+        }
+    }
+    let layers = plan.layers.len();
+    let mixers: Vec<String> = mixers.iter().map(|(what, n)| format!("{n} {what}")).collect();
+    let detail = |(what, n): (String, usize)| match n == layers {
+        true => what,
+        false => format!("{what} in {n} of {layers} layers"),
+    };
+    [mixers.join(", ")].into_iter().chain(details.into_iter().map(detail)).collect()
+}
+
 fn heads(prepared: &Prepared) -> String {
     match prepared.plan.attentions().next() {
         Some(a) => {
             format!("{} for queries, {} for keys and values, of width {}", a.heads, a.kv_heads, a.key_dim)
         }
-        None => "none".into(),
+        None => match &prepared.plan.layers.first().map(|layer| &layer.mixer) {
+            Some(Mixer::Latent(l)) => {
+                format!("{} over latent vectors of {} and {} rotated numbers", l.heads, l.rank, l.rotated)
+            }
+            Some(Mixer::Compressed(c)) => format!("{} of width {}", c.heads, c.head_dim),
+            _ => "none".into(),
+        },
     }
 }
 

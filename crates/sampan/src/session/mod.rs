@@ -1,16 +1,17 @@
 //! A loaded model that answers.
 
 mod answer;
+mod fill;
 mod output;
 
 pub use answer::Encoded;
 
 use crate::Error;
-use crate::load::{LoadOptions, Prepared};
+use crate::load::{LoadOptions, Prepared, engine_options};
 use crate::settings::Settings;
 use crate::source::Source;
 use crate::speech::{self, Templates};
-use sampan_engine::{Engine, EngineOptions, PAGE, Usage};
+use sampan_engine::{Engine, Usage};
 use sampan_model::{KvFormat, Memory, Model, Plan};
 use sampan_text::{TemplateError, Tokenizer};
 use std::ops::ControlFlow;
@@ -151,10 +152,10 @@ impl Session {
         }
         let templates = Templates::of(prepared.checkpoint.chat_template()?.as_ref(), Some(&tokenizer));
         let settings = Settings::of(&prepared.checkpoint)?;
-        let stop_tokens = speech::stop_tokens(&prepared.checkpoint, &tokenizer);
+        let mut stop_tokens = speech::stop_tokens(&prepared.checkpoint, &tokenizer);
+        stop_tokens.extend(fill::stop_tokens(&tokenizer));
         let model = Arc::new(prepared.load(progress)?);
-        let pages = prepared.context.div_ceil(PAGE) + 1;
-        let engine = EngineOptions { kv_format: prepared.kv, pages, ..EngineOptions::default() };
+        let engine = engine_options(prepared.kv, prepared.context);
         Ok(Session {
             engine: Engine::new(model.clone(), engine),
             name: prepared.name,

@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod commands;
+mod memory;
 mod mini;
+mod quant;
 mod run;
 mod support;
 mod vectors;

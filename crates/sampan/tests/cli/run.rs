@@ -1,6 +1,6 @@
 //! `sampan run` on a tiny model whose words are noise: what goes where, what repeats, what is counted.
 
-use crate::support::Folder;
+use crate::support::{Folder, tokenizer};
 use serde_json::{Value, json};
 
 fn speaking() -> Folder {
@@ -166,4 +166,27 @@ fn threads_isa_and_cache_format_do_not_change_the_seeded_answer_in_f32() {
     };
     assert_eq!(text("--threads 1"), text("--threads 3"));
     assert_eq!(text("--kv f32 --threads 1"), text("--kv f32 --threads 2"));
+}
+
+#[test]
+fn what_belongs_between_two_texts_is_asked_for_in_the_models_own_tokens() {
+    for [before, after, middle] in [
+        ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"],
+        ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
+    ] {
+        let folder = speaking();
+        folder.write("model/tokenizer.json", tokenizer(&[before, after, middle]).to_string());
+        let flags = "--json --max-tokens 8 --temperature 0";
+        let said = |arguments: &str, stdin: &str| {
+            let answer = folder.sampan_with(&format!("run model {flags} {arguments}"), stdin).json();
+            (answer["text"].clone(), answer["tokens"].clone())
+        };
+        let by_hand = said("--raw --special", &format!("{before}a(\n{after}){middle}"));
+        assert_eq!(said("--suffix )", "a(\n"), by_hand);
+        assert_eq!(by_hand.1["prompt"], 7);
+        // A marker in the text itself is text.
+        assert_eq!(said("--suffix )", middle).1["prompt"], 4 + middle.len());
+    }
+    let without = speaking().sampan("run model a --suffix b");
+    without.mistake(&["fill"], "Qwen2.5-Coder").unwrap();
 }

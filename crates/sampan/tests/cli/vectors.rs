@@ -71,7 +71,7 @@ fn bytes(values: &[f32]) -> Vec<u8> {
 
 /// The model as a Hugging Face folder. `prefix`: before the names; without one, as embedding models are published,
 /// there is no head either.
-fn write_folder(folder: &Folder, prefix: &str) {
+pub(crate) fn write_folder(folder: &Folder, prefix: &str) {
     let mut config = fixture("expected.json")["config"].clone();
     let tensors = tensors(&config);
     config["tie_word_embeddings"] = (!prefix.is_empty()).into();
@@ -90,7 +90,7 @@ fn write_folder(folder: &Folder, prefix: &str) {
 }
 
 /// The model as `model.gguf`; `labels`: with a head of these words' rows.
-fn write_gguf(folder: &Folder, pooling: u32, labels: &[&str]) {
+pub(crate) fn write_gguf(folder: &Folder, pooling: u32, labels: &[&str]) {
     let config = fixture("expected.json")["config"].clone();
     let tokenizer = fixture("tokenizer.json");
     let mut writer = gguf::Writer::new();
@@ -159,7 +159,7 @@ fn write_gguf(folder: &Folder, pooling: u32, labels: &[&str]) {
     file.finish().unwrap();
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
 }
 

@@ -37,7 +37,9 @@ pub(crate) struct ConvertArgs {
 impl From<ExportError> for AppError {
     fn from(error: ExportError) -> AppError {
         let hint = match &error {
-            ExportError::Plan(_) | ExportError::Load(_) => "`sampan show` says what is known of the checkpoint",
+            ExportError::Plan(_) | ExportError::Load(_) => {
+                "`sampan show` says what is known of the checkpoint"
+            }
             ExportError::Weights(_) => "check the paths and the space on the disk",
             ExportError::NotSafetensors { .. } => "give the folder of the original model",
             _ => "run the safetensors checkpoint as it is; nothing was written",

@@ -22,16 +22,8 @@ const BYTE: i32 = 6;
 const TURN_ENDS: [&str; 5] = ["<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<turn|>", "<|return|>"];
 
 /// Pre-tokenizers that current models have, the usual ones first.
-const USUAL: [&str; 8] = [
-    "qwen2",
-    "qwen35",
-    "llama-bpe",
-    "gpt-4o",
-    "deepseek-v3",
-    "deepseek-llm",
-    "deepseek-coder",
-    "gpt-2",
-];
+const USUAL: [&str; 8] =
+    ["qwen2", "qwen35", "llama-bpe", "gpt-4o", "deepseek-v3", "deepseek-llm", "deepseek-coder", "gpt-2"];
 
 /// Tells pre-tokenizers apart: contractions in both cases, runs of digits, spaces and line ends, marks on letters,
 /// scripts with and without spaces, symbols, code.
