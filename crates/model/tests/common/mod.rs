@@ -5,6 +5,7 @@
 use sampan_kernels::{Kernels, Options};
 use sampan_model::{Cache, CacheSizes, Chunk, KvFormat, Logits, Model, PAGE, Plan, PlanOptions, Scratch};
 use sampan_weights::Checkpoint;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,4 +107,29 @@ pub fn difference(a: &[f32], b: &[f32]) -> f32 {
         .zip(b)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, |max, d| if d.is_nan() { f32::INFINITY } else { max.max(d) })
+}
+
+/// Family, what is spoiled, and what the error must contain.
+pub type Spoiled<'a> = (&'a str, &'a [(&'a str, Value)], &'a [&'a str]);
+
+/// Plans a shared golden model after its configuration, `file`, was spoiled: the error must contain every word.
+#[track_caller]
+pub fn refused(file: &str, (family, spoil, words): &Spoiled<'_>) {
+    let Some(root) = shared("golden") else { return };
+    let from = root.join(family);
+    let dir = tempfile::tempdir().unwrap();
+    let mut config: Value = serde_json::from_slice(&std::fs::read(from.join(file)).unwrap()).unwrap();
+    for (key, value) in *spoil {
+        config[*key] = value.clone();
+    }
+    std::fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    std::fs::copy(from.join("model.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let error = match Plan::from_checkpoint(&checkpoint, PlanOptions::default()) {
+        Ok(_) => panic!("{family} {spoil:?}: planned"),
+        Err(error) => error.to_string(),
+    };
+    for word in *words {
+        assert!(error.contains(word), "{family} {spoil:?}: {word:?} is not in {error:?}");
+    }
 }
