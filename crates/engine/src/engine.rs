@@ -1,96 +1,16 @@
 //! The engine: requests in, events out, one step at a time.
 
 use crate::forward::{Forward, Loaded};
+use crate::options::{EngineOptions, EngineStats};
 use crate::request::{Event, FinishReason, Request, RequestId, Sequence};
 use crate::sampler::{Choice, Sampler};
 use crate::scheduler::{Scheduler, Work};
+use crate::speculation;
 use crate::submit::SubmitError;
-use sampan_kernels::attention::{KvFormat, PAGE};
-use sampan_model::{CacheSizes, Chunk, Logits, Model, Plan};
+use sampan_kernels::attention::PAGE;
+use sampan_model::{CacheSizes, Chunk, Logits, Model};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Sizes that are fixed for an engine's life.
-#[derive(Clone, Debug)]
-pub struct EngineOptions {
-    /// How keys and values are stored.
-    pub kv_format: KvFormat,
-    /// Size of the KV pool in pages of [`PAGE`] tokens.
-    pub pages: usize,
-    /// Tokens in a step. Each generating request always gets its one; prompts share the rest, which is never less
-    /// than a page.
-    pub max_batch_tokens: usize,
-    /// Requests that are computed at the same time.
-    pub max_running: usize,
-    /// Requests that may wait besides those; more are refused.
-    pub max_waiting: usize,
-    /// States of sequences that are kept for others with the same beginning, at most. Only for models that have
-    /// state beside their pages (windows, recurrent layers); without any, these compute every prompt from its start.
-    pub snapshots: usize,
-    /// Bytes of these states together, at most.
-    pub snapshot_bytes: usize,
-}
-
-impl Default for EngineOptions {
-    fn default() -> EngineOptions {
-        EngineOptions {
-            kv_format: KvFormat::F16,
-            pages: 256,
-            max_batch_tokens: 512,
-            max_running: 16,
-            max_waiting: 256,
-            snapshots: 32,
-            snapshot_bytes: 1 << 30,
-        }
-    }
-}
-
-impl EngineOptions {
-    /// Bytes that the states of `plan` can take beyond [`Plan::memory`], which counts one sequence: those of the
-    /// other running sequences, and the snapshots. Committed as they are first used.
-    pub fn state_bytes(&self, plan: &Plan) -> usize {
-        let slot = plan.slot_bytes(self.kv_format, self.pages);
-        (self.max_running.max(1) - 1 + self.snapshots_of(slot).unwrap_or(0)) * slot
-    }
-
-    /// How many snapshots there may be, each of so many bytes; `None` where there is nothing to save.
-    pub(crate) fn snapshots_of(&self, slot_bytes: usize) -> Option<usize> {
-        Some(self.snapshots.min(self.snapshot_bytes.checked_div(slot_bytes)?))
-    }
-}
-
-/// The engine's state in numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EngineStats {
-    /// Pages in the pool.
-    pub pages: usize,
-    /// Pages that running requests hold.
-    pub pages_used: usize,
-    /// Pages that nobody holds and whose contents can be found again.
-    pub pages_cached: usize,
-    /// Pages without contents.
-    pub pages_free: usize,
-    /// Requests being computed.
-    pub running: usize,
-    /// Requests waiting for their turn.
-    pub waiting: usize,
-    /// Steps that ran the model.
-    pub steps: u64,
-    /// Prompt tokens of the requests that have got as far as their first token.
-    pub prompt_tokens: u64,
-    /// Of these, tokens that were found in the cache.
-    pub cached_tokens: u64,
-    /// Tokens generated.
-    pub generated_tokens: u64,
-    /// How often a request lost its pages to an older one and was computed again.
-    pub preemptions: u64,
-    /// States kept for sequences to come; always 0 for a model that has none beside its pages.
-    pub snapshots: usize,
-    /// Bytes of these.
-    pub snapshot_bytes: usize,
-    /// How often a request went on from one.
-    pub snapshot_hits: u64,
-}
 
 /// Runs requests on a model, many at a time. A request's tokens depend on the request alone, and not on what else
 /// the engine does.
@@ -117,7 +37,11 @@ impl Engine {
 
     pub(crate) fn with_forward(forward: Box<dyn Forward>, options: EngineOptions) -> Engine {
         Engine {
-            scheduler: Scheduler::new(&options, options.snapshots_of(forward.slot_bytes())),
+            scheduler: Scheduler::new(
+                &options,
+                options.snapshots_of(forward.slot_bytes()),
+                forward.rewinds(),
+            ),
             forward,
             sampler: Sampler::default(),
             logits: Vec::new(),
@@ -166,7 +90,7 @@ impl Engine {
         self.emit(&batch, choices)
     }
 
-    /// Runs the batch's tokens, and leaves in `logits` a row for each sequence that has none outstanding then.
+    /// Runs the batch's tokens, and leaves in `logits` the rows of each sequence that has none outstanding then.
     fn run(&mut self, batch: &[Work]) {
         self.logits.clear();
         if batch.is_empty() {
@@ -192,7 +116,11 @@ impl Engine {
                     start: seq.computed,
                     pages: &seq.pages,
                     slot: seq.slot.expect("a running sequence has a slot"),
-                    logits: if wants_token(seq, work) { Logits::Last } else { Logits::None },
+                    logits: match rows_wanted(seq, work) {
+                        0 => Logits::None,
+                        1 => Logits::Last,
+                        _ => Logits::All,
+                    },
                 }
             })
             .collect();
@@ -200,46 +128,50 @@ impl Engine {
         self.totals.steps += 1;
     }
 
-    /// Chooses the next token of each sequence that is ready for it; `None` for the others.
-    fn sample(&mut self, batch: &[Work]) -> Vec<Option<Choice>> {
+    /// Chooses the next token of each sequence that is ready for it, and those after it as far as its draft has proved
+    /// right.
+    fn sample(&mut self, batch: &[Work]) -> Vec<Vec<Choice>> {
         let mut rows = self.logits.chunks_exact(self.forward.vocab());
         let mut choices = Vec::with_capacity(batch.len());
         for &work in batch {
             let seq = &self.scheduler.running[work.index];
-            let row = if wants_token(seq, work) { rows.next() } else { None };
-            choices.push(row.map(|row| {
-                let Sequence { sampling, tokens, prompt, vocab_limit, .. } = seq;
-                self.sampler.choose(&row[..*vocab_limit], tokens, *prompt, sampling)
-            }));
+            let rows: Vec<_> = rows.by_ref().take(rows_wanted(seq, work)).collect();
+            choices.push(speculation::verify(seq, &rows, &mut self.sampler));
         }
         choices
     }
 
     /// Records what was run and chosen, lets go of the sequences that have ended, and tells of it all.
-    fn emit(&mut self, batch: &[Work], choices: Vec<Option<Choice>>) -> Vec<Event> {
+    fn emit(&mut self, batch: &[Work], choices: Vec<Vec<Choice>>) -> Vec<Event> {
         let mut events: Vec<Event> = self.pending.drain(..).collect();
         let mut ended = Vec::new();
-        for (&work, choice) in batch.iter().zip(choices) {
-            self.scheduler.record(work);
+        for (&work, choices) in batch.iter().zip(choices) {
+            let (ran, drafted) = self.scheduler.settle(work, choices.len());
+            self.totals.drafted_tokens += drafted as u64;
+            self.totals.accepted_tokens += choices.len().saturating_sub(1) as u64;
             let seq = &mut self.scheduler.running[work.index];
-            let id = seq.id;
-            match choice {
-                Some(Ok((token, logprob))) => {
-                    self.totals.generated_tokens += 1;
-                    if seq.generated() == 0 {
-                        self.totals.prompt_tokens += seq.prompt as u64;
-                        self.totals.cached_tokens += seq.cached as u64;
+            let (id, chosen) = (seq.id, !choices.is_empty());
+            for choice in choices {
+                match choice {
+                    Ok((token, logprob)) => {
+                        self.totals.generated_tokens += 1;
+                        if seq.generated() == 0 {
+                            self.totals.prompt_tokens += seq.prompt as u64;
+                            self.totals.cached_tokens += seq.cached as u64;
+                        }
+                        seq.push(token);
+                        if !seq.stop_tokens.contains(&token) {
+                            events.push(Event::Token { id, token, logprob });
+                        }
                     }
-                    seq.push(token);
-                    if !seq.stop_tokens.contains(&token) {
-                        events.push(Event::Token { id, token, logprob });
-                    }
-                    ended.extend(seq.finish().map(|reason| (id, reason)));
+                    Err(bad) => ended.push((id, FinishReason::Failed(bad))),
                 }
-                Some(Err(bad)) => ended.push((id, FinishReason::Failed(bad))),
-                // Without a choice, all is computed only of a request that wants no token.
-                None if seq.outstanding() == 0 => ended.extend(seq.finish().map(|reason| (id, reason))),
-                None => {}
+            }
+            self.scheduler.record(ran);
+            let seq = &self.scheduler.running[work.index];
+            // Without a choice, all is computed only of a request that wants no token.
+            if chosen || seq.outstanding() == 0 {
+                ended.extend(seq.finish().map(|reason| (id, reason)));
             }
         }
         for (id, reason) in ended {
@@ -279,9 +211,11 @@ impl Engine {
     }
 }
 
-/// Whether the sequence's next token can be chosen once the work is done.
-fn wants_token(seq: &Sequence, work: Work) -> bool {
-    seq.outstanding() == work.tokens && seq.finish().is_none()
+/// How many rows of logits the work is to leave: one for the next token, where it can be chosen then, and one for
+/// each token of its draft.
+fn rows_wanted(seq: &Sequence, work: Work) -> usize {
+    let ready = seq.outstanding() == work.tokens && seq.finish().is_none();
+    if ready { 1 + seq.speculation.draft } else { 0 }
 }
 
 fn finished(seq: &Sequence, reason: FinishReason) -> Event {

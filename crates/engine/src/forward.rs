@@ -15,11 +15,12 @@ pub(crate) trait Forward: Debug + Send {
     /// Bytes of the state that a slot holds of the sequence in it, at the position that it has reached. 0: none;
     /// everything is in the pages.
     fn slot_bytes(&self) -> usize;
+    /// Whether a sequence that has run too far can go back a few tokens, simply by running others in their place.
+    fn rewinds(&self) -> bool;
     /// Makes slot `to` what slot `from` is.
     fn copy_slot(&mut self, from: u32, to: u32);
     /// Runs the chunks, storing what is to be remembered in their pages and slots; a chunk at position 0 finds its
-    /// slot cleared. `logits` is cleared and gets one row for
-    /// each chunk that wants it, in the chunks' order.
+    /// slot cleared. `logits` is cleared and gets the rows that each chunk wants, in the chunks' order.
     fn forward(&mut self, chunks: &[Chunk<'_>], logits: &mut Vec<f32>);
 }
 
@@ -46,6 +47,10 @@ impl Forward for Loaded {
     fn slot_bytes(&self) -> usize {
         let CacheSizes { format, pages, .. } = self.cache.sizes();
         self.model.plan().slot_bytes(format, pages)
+    }
+
+    fn rewinds(&self) -> bool {
+        self.model.plan().rewinds()
     }
 
     fn copy_slot(&mut self, from: u32, to: u32) {

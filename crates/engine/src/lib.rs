@@ -1,4 +1,4 @@
-//! Requests, scheduler, paged KV pool, sampler. Token ids in, token ids out.
+//! Requests, scheduler, paged KV pool, sampler, speculation. Token ids in, token ids out.
 //!
 //! [`Engine::submit`] takes a request on, [`Engine::step`] runs the model once for all of them and says what has
 //! happened. The engine has no thread and no clock of its own: whoever owns it calls `step` until it is idle.
@@ -7,22 +7,25 @@
 //! runs), `kv` (in which pages), `forward` (the model), `sampler` (which token), and back out of `engine` as events.
 //!
 //! A request's tokens are a function of the request and the model: the load, the sizes in [`EngineOptions`], cache
-//! hits and preemption change when they come, and not which.
+//! hits, preemption and speculation change when they come, and not which.
 
 #![forbid(unsafe_code)]
 
 mod engine;
 mod forward;
 mod kv;
+mod options;
 mod request;
 mod sampler;
 mod scheduler;
+mod speculation;
 mod submit;
 
 #[cfg(test)]
 mod tests;
 
-pub use engine::{Engine, EngineOptions, EngineStats};
+pub use engine::Engine;
+pub use options::{EngineOptions, EngineStats};
 pub use request::{BadLogits, Event, FinishReason, Logprob, Request, RequestId, Usage};
 pub use sampan_kernels::attention::{KvFormat, PAGE};
 pub use sampler::{Dry, Sampling};

@@ -2,6 +2,7 @@
 
 use crate::kv::pages_for;
 use crate::sampler::Sampling;
+use crate::speculation::Speculation;
 use sampan_kernels::attention::PAGE;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -108,6 +109,10 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens chosen, with a stop token.
     pub generated_tokens: usize,
+    /// Tokens proposed by [`crate::EngineOptions::speculate`].
+    pub drafted_tokens: usize,
+    /// Of these, tokens that were then chosen: so many forward passes fewer than tokens.
+    pub accepted_tokens: usize,
     /// From the step in which the prompt's first chunk was run until the first token.
     pub prefill: Duration,
     /// From the first token until the end.
@@ -131,7 +136,7 @@ pub(crate) struct Sequence {
     /// Tokens whose keys and values are in `pages`.
     pub(crate) computed: usize,
     /// Tokens of prompt and answer at which the request ends.
-    limit: usize,
+    pub(crate) limit: usize,
     pub(crate) pages: Vec<u32>,
     /// Where its state is; only while it is running.
     pub(crate) slot: Option<u32>,
@@ -139,6 +144,7 @@ pub(crate) struct Sequence {
     pub(crate) branch: usize,
     /// Prompt tokens that did not have to be computed for the first token.
     pub(crate) cached: usize,
+    pub(crate) speculation: Speculation,
     submitted: Instant,
     started: Option<Instant>,
     first_token: Option<Instant>,
@@ -163,6 +169,7 @@ impl Sequence {
             slot: None,
             branch: 0,
             cached: 0,
+            speculation: Speculation::default(),
             submitted: Instant::now(),
             started: None,
             first_token: None,
@@ -245,6 +252,8 @@ impl Sequence {
             prompt_tokens: self.prompt,
             cached_tokens: self.cached,
             generated_tokens: self.generated(),
+            drafted_tokens: self.speculation.drafted,
+            accepted_tokens: self.speculation.accepted,
             prefill: self.started.map_or(Duration::ZERO, |start| first - start),
             decode: now - first,
             first_token: first - self.submitted,

@@ -2,15 +2,16 @@
 //!
 //! Requests are served in order of arrival: the running ones are always older than the waiting ones, and the older
 //! of two running ones has the better right to pages. A step carries one token of every request that is generating,
-//! so that no prompt, however long, holds up an answer, and shares what is left of its token budget among prompts.
+//! so that no prompt, however long, holds up an answer, and shares what is left of its token budget among prompts;
+//! without prompts, a few tokens more may be guessed and checked (`speculation`).
 //! When pages run out, the newest request gives up its own and waits to be computed again; nothing is ever dropped.
 //!
 //! What is in the cache is not computed again. Where the model has state beside its pages, a sequence can only go on
 //! from a state that was saved, so prompts stop for that where it is of use: where sequences part, and close to the
 //! prompt's end; and while a sequence generates, the last of its states is kept for the conversation's next turn.
 
-use crate::engine::EngineOptions;
 use crate::kv::{Pages, ROOT, Slots, pages_for};
+use crate::options::EngineOptions;
 use crate::request::{RequestId, Sequence};
 use sampan_kernels::attention::PAGE;
 use std::collections::VecDeque;
@@ -33,12 +34,14 @@ pub(crate) struct Scheduler {
     pub(crate) pages: Pages,
     pub(crate) preemptions: u64,
     max_running: usize,
-    max_batch_tokens: usize,
+    pub(crate) max_batch_tokens: usize,
+    /// The longest draft.
+    pub(crate) speculate: usize,
 }
 
 impl Scheduler {
     /// `snapshots`: how many states may be saved; `None` where the model has none beside its pages.
-    pub(crate) fn new(options: &EngineOptions, snapshots: Option<usize>) -> Scheduler {
+    pub(crate) fn new(options: &EngineOptions, snapshots: Option<usize>, rewinds: bool) -> Scheduler {
         let max_running = options.max_running.max(1);
         Scheduler {
             running: Vec::new(),
@@ -47,6 +50,7 @@ impl Scheduler {
             preemptions: 0,
             max_running,
             max_batch_tokens: options.max_batch_tokens.max(1),
+            speculate: if rewinds { options.speculate } else { 0 },
         }
     }
 
@@ -65,6 +69,7 @@ impl Scheduler {
             }
             index += 1;
         }
+        self.draft(&mut batch);
         batch
     }
 
@@ -75,11 +80,14 @@ impl Scheduler {
         let stop = seq.stop();
         let full = seq.computed / PAGE;
         seq.computed += work.tokens;
+        self.pages.release(&seq.pages.split_off(pages_for(seq.computed)));
         for i in full..seq.computed / PAGE {
             let tokens = &seq.tokens[i * PAGE..][..PAGE];
             seq.pages[i] = self.pages.publish(parent(&seq.pages, i), tokens, seq.pages[i]);
         }
-        if let (0, Some(&page), Some(slot)) = (seq.computed % PAGE, seq.pages.last(), seq.slot) {
+        // A sequence that can go back has at a border what it has a few tokens later.
+        let border = seq.computed.is_multiple_of(PAGE) || (self.speculate > 0 && seq.computed / PAGE > full);
+        if let (true, page, Some(slot)) = (border, parent(&seq.pages, seq.computed / PAGE), seq.slot) {
             if stop == Some(seq.computed) {
                 self.pages.slots.save(page, slot, None);
             } else if seq.computed >= seq.prompt {

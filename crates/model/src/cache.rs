@@ -196,6 +196,13 @@ impl Plan {
         needs.map(|needs| needs.ring(pages) * needs.page_bytes() + needs.state * size_of::<f32>()).sum()
     }
 
+    /// Whether a sequence can go back to an earlier position, at most [`PASS`] tokens, by running other tokens from there
+    /// on: no layer keeps a state that sums up the tokens so far. What is in pages and windows is found by position,
+    /// and a window's slot has room for a pass beside the window.
+    pub fn rewinds(&self) -> bool {
+        self.layers.iter().all(|layer| Needs::of(&layer.mixer, KvFormat::F32).state == 0)
+    }
+
     /// Bytes of pages and slots that one token reads when `context` tokens were computed before.
     pub(crate) fn kv_bytes_read(&self, format: KvFormat, context: usize) -> usize {
         let bytes = |mixer: &Mixer| {

@@ -41,7 +41,7 @@ mod stop;
 pub use conversation::{Conversation, Message, Role};
 pub use embedding::{EmbedOptions, Embedder, Embedding, Pooling};
 pub use failure::Error;
-pub use load::{DEFAULT_CONTEXT, LoadOptions, MemoryShortage, Prepared};
+pub use load::{DEFAULT_CONTEXT, DEFAULT_SPECULATE, LoadOptions, MemoryShortage, Prepared};
 pub use reranking::{DEFAULT_INSTRUCT, Reranker, Score};
 pub use sampan_engine::Usage;
 pub use sampan_model::{KvFormat, Memory, Model, Plan, Quant};

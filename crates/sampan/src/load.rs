@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// The context that is taken when none is asked for, if the model was made for as much and it fits.
 pub const DEFAULT_CONTEXT: usize = 32_768;
 
+/// How many tokens are proposed at most.
+pub const DEFAULT_SPECULATE: usize = 8;
+
 /// Below this a context is not made smaller to fit; the model is refused instead.
 const LEAST_DEFAULT_CONTEXT: usize = 2_048;
 
@@ -35,6 +38,9 @@ pub struct LoadOptions {
     pub quant: Option<Quant>,
     /// Refuse a model that needs more memory than there is.
     pub check_memory: bool,
+    /// Tokens that are proposed at most from the text so far and checked together with the next one; 0: none. The answer
+    /// is the same, in fewer steps where it repeats what was said before ([`EngineOptions::speculate`]).
+    pub speculate: usize,
 }
 
 impl Default for LoadOptions {
@@ -47,6 +53,7 @@ impl Default for LoadOptions {
             exact: false,
             quant: None,
             check_memory: true,
+            speculate: DEFAULT_SPECULATE,
         }
     }
 }
@@ -123,6 +130,8 @@ pub struct Prepared {
     pub kv: KvFormat,
     /// What it will need.
     pub memory: Memory,
+    /// Tokens proposed at most from the text so far.
+    pub speculate: usize,
     /// Things the user should know: a context that was made smaller, or is larger than the model was trained for.
     pub notices: Vec<String>,
 }
@@ -144,7 +153,7 @@ impl Prepared {
         let kernels = Arc::new(options.kernels()?);
         let available = if options.check_memory { available_memory() } else { None };
         let memory_at = |context| {
-            let engine = engine_options(options.kv, context);
+            let engine = engine_options(options.kv, context, options.speculate);
             let Memory { weights, kv, scratch } =
                 plan.memory(&kernels, options.kv, context, engine.max_batch_tokens);
             Memory { weights, kv: kv + engine.state_bytes(&plan), scratch }
@@ -175,7 +184,8 @@ impl Prepared {
                 .push(format!("the model was trained for {trained} tokens; answers beyond that may be poor"));
         }
         let memory = memory_at(context);
-        Ok(Prepared { name, checkpoint, plan, kernels, context, kv: options.kv, memory, notices })
+        let LoadOptions { kv, speculate, .. } = *options;
+        Ok(Prepared { name, checkpoint, plan, kernels, context, kv, memory, speculate, notices })
     }
 
     /// Refuses a model that predicts no tokens.
@@ -203,9 +213,16 @@ impl Prepared {
 
 /// One sequence at a time. Where layers have windows or states, these are kept as they were at the ends of the last
 /// prompts, so that a conversation goes on from there.
-pub(crate) fn engine_options(kv: KvFormat, context: usize) -> EngineOptions {
+pub(crate) fn engine_options(kv: KvFormat, context: usize, speculate: usize) -> EngineOptions {
     let pages = context.div_ceil(PAGE) + 1;
-    EngineOptions { kv_format: kv, pages, max_running: 1, snapshots: 2, ..EngineOptions::default() }
+    EngineOptions {
+        kv_format: kv,
+        pages,
+        max_running: 1,
+        snapshots: 2,
+        speculate,
+        ..EngineOptions::default()
+    }
 }
 
 /// `vision tower: 398 tensors, 812 MiB, not read`

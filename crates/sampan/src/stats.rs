@@ -45,9 +45,10 @@ pub(crate) fn facts(session: &Session, answer: &Answer, machine: &mut Machine) -
         "prompt",
         format!("{} tokens{cached}{}", grouped(usage.prompt_tokens as u64), speed(answer.prompt_speed())),
     );
+    let per_pass = answer.tokens_per_pass();
     let share = answer.generation_speed().map(|tokens_per_s| {
         let limit = machine.read_bytes_per_s(session.model().kernels());
-        let share = 100.0 * bytes_per_token(session, answer) as f64 * tokens_per_s / limit;
+        let share = 100.0 * bytes_per_pass(session, answer) as f64 * tokens_per_s / per_pass / limit;
         format!(
             "; {} % of the {} GB/s that this machine reads",
             three_digits(share),
@@ -63,6 +64,14 @@ pub(crate) fn facts(session: &Session, answer: &Answer, machine: &mut Machine) -
             share.unwrap_or_default()
         ),
     );
+    if usage.drafted_tokens > 0 {
+        let (right, drafted) = (grouped(usage.accepted_tokens as u64), grouped(usage.drafted_tokens as u64));
+        let per_pass = three_digits(per_pass);
+        facts.add(
+            "speculation",
+            format!("{per_pass} tokens per forward pass; {right} of {drafted} proposals right"),
+        );
+    }
     facts.add("first token", format!("{} s", three_digits(usage.first_token.as_secs_f64())));
     facts.add("loading", format!("{} s", three_digits(session.load_time().as_secs_f64())));
     let planned = bytes(session.memory().total() as u64);
@@ -77,8 +86,8 @@ pub(crate) fn facts(session: &Session, answer: &Answer, machine: &mut Machine) -
     facts
 }
 
-/// Bytes read to generate a token, on average over the answer.
-fn bytes_per_token(session: &Session, answer: &Answer) -> u64 {
+/// Bytes read by a forward pass that generates, on average over the answer.
+fn bytes_per_pass(session: &Session, answer: &Answer) -> u64 {
     let context = answer.usage.prompt_tokens + answer.usage.generated_tokens / 2;
     session.plan().decode_bytes(session.model().kernels(), session.kv(), context)
 }
@@ -95,6 +104,8 @@ pub(crate) fn as_json(session: &Session, answer: &Answer) -> Value {
             "prompt": usage.prompt_tokens,
             "cached": usage.cached_tokens,
             "generated": usage.generated_tokens,
+            "drafted": usage.drafted_tokens,
+            "accepted": usage.accepted_tokens,
         },
         "timings": {
             "load_s": session.load_time().as_secs_f64(),

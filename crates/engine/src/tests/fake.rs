@@ -24,8 +24,11 @@ fn state(past: u64, token: u32) -> u64 {
     mix(past, u64::from(token) + 1)
 }
 
-fn row(past: u64) -> impl Iterator<Item = f32> {
-    (0..VOCAB as u64).map(move |id| (mix(past, id) >> 48) as f32 / 8192.0)
+/// The logits for the token at `position`. The model has a habit, a rhyme of eleven tokens, which it mostly follows.
+fn row(past: u64, position: usize) -> impl Iterator<Item = f32> {
+    let follows = !mix(past, 77).is_multiple_of(16);
+    let habit = move |id: u64| if follows && id == position as u64 % 11 { 9.0 } else { 0.0 };
+    (0..VOCAB as u64).map(move |id| (mix(past, id) >> 48) as f32 / 8192.0 + habit(id))
 }
 
 #[derive(Debug)]
@@ -79,6 +82,10 @@ impl Forward for Fake {
         if self.slots.is_empty() { 0 } else { size_of::<u64>() }
     }
 
+    fn rewinds(&self) -> bool {
+        self.slots.is_empty()
+    }
+
     fn copy_slot(&mut self, from: u32, to: u32) {
         self.slots[to as usize] = self.slots[from as usize];
     }
@@ -100,13 +107,19 @@ impl Forward for Fake {
                 assert!(written.insert((page, slot)), "two chunks write to page {page}");
                 self.pages[page][slot] = state(past, token);
                 past = mix(past, self.pages[page][slot]);
+                let wanted = match chunk.logits {
+                    Logits::None => false,
+                    Logits::Last => i + 1 == chunk.tokens.len(),
+                    Logits::All => true,
+                };
+                if wanted {
+                    let position = chunk.start + i + 1;
+                    let broken = position >= self.broken_from;
+                    logits.extend(row(past, position).map(|x| if broken { f32::NAN } else { x }));
+                }
             }
             if !self.slots.is_empty() {
                 self.slots[chunk.slot as usize] = past;
-            }
-            if chunk.logits == Logits::Last {
-                let broken = chunk.start + chunk.tokens.len() >= self.broken_from;
-                logits.extend(row(past).map(|x| if broken { f32::NAN } else { x }));
             }
         }
     }
@@ -127,7 +140,7 @@ pub(super) fn alone(request: &Request, room: usize) -> (Vec<u32>, FinishReason) 
         if tokens.len() == request.context.min(room) {
             return (answer, FinishReason::Context);
         }
-        let row: Vec<f32> = row(past).take(request.vocab_limit).collect();
+        let row: Vec<f32> = row(past, tokens.len()).take(request.vocab_limit).collect();
         let token = sampler.choose(&row, &tokens, prompt, &request.sampling).expect("the row is sound").0;
         if request.stop_tokens.contains(&token) {
             return (answer, FinishReason::Stop(token));

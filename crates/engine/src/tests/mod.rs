@@ -2,6 +2,7 @@ mod fake;
 mod same_tokens;
 mod scheduling;
 mod snapshots;
+mod speculation;
 
 use crate::request::{Event, FinishReason, Request, RequestId, Usage};
 use crate::sampler::Sampling;

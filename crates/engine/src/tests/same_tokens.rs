@@ -33,12 +33,13 @@ fn sampling() -> impl Strategy<Value = Sampling> {
     prop_oneof![Just(Sampling::default()), drawn, Just(penalised)]
 }
 
-/// Requests that share beginnings of all lengths, many of them whole pages.
+/// Requests that share beginnings of all lengths, many of them whole pages; some say the same things again.
 fn visit() -> impl Strategy<Value = Visit> {
     let shared = prop_oneof![Just(0usize), Just(PAGE), Just(2 * PAGE), 0usize..120];
-    let prompt = (0u32..3, shared, 0u32..5, 0usize..50).prop_map(|(base, shared, own, tail)| {
+    let parts = (0u32..3, shared, 0u32..5, 0usize..50, 1usize..4);
+    let prompt = parts.prop_map(|(base, shared, own, tail, times)| {
         let mut tokens = prompt(base, shared);
-        tokens.extend(prompt(100 + own, tail.max(usize::from(shared == 0))));
+        tokens.extend(prompt(100 + own, tail.max(usize::from(shared == 0))).repeat(times));
         tokens
     });
     let max_tokens = prop_oneof![4 => (0usize..80).prop_map(Some), 1 => Just(None)];
@@ -90,6 +91,7 @@ fn check(mut engine: Engine, pages: usize, visits: &[Visit]) {
         );
         assert!(usage.cached_tokens < usage.prompt_tokens && usage.cached_tokens.is_multiple_of(PAGE));
         assert!(usage.prefill <= usage.first_token);
+        assert!(usage.accepted_tokens <= usage.drafted_tokens.min(usage.generated_tokens));
     }
 }
 
@@ -102,9 +104,10 @@ proptest! {
         max_batch_tokens in prop_oneof![Just(1usize), Just(7), Just(32), Just(100), Just(512)],
         max_running in 1usize..9,
         snapshots in prop_oneof![Just(None), (0usize..8).prop_map(Some)],
+        speculate in prop_oneof![Just(0usize), 1usize..20],
         visits in prop::collection::vec(visit(), 1..20),
     ) {
-        let options = options(pages, max_batch_tokens, max_running);
+        let options = EngineOptions { speculate, ..options(pages, max_batch_tokens, max_running) };
         let engine = match snapshots {
             None => engine(options),
             Some(snapshots) => stateful(EngineOptions { snapshots, ..options }),

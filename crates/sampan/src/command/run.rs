@@ -8,7 +8,10 @@ use crate::flags::{ModelArgs, SamplingArgs};
 use crate::render::{Terminal, harmless};
 use crate::stats::{self, Machine};
 use clap::Args;
-use sampan::{Answer, Conversation, Encoded, Finish, Listener, Part, Prepared, Session, Settings, Source};
+use sampan::{
+    Answer, Conversation, DEFAULT_SPECULATE, Encoded, Finish, Listener, LoadOptions, Part, Prepared,
+};
+use sampan::{Session, Settings, Source};
 use sampan_text::Special;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -46,6 +49,10 @@ pub(crate) struct RunArgs {
     special: bool,
     #[command(flatten)]
     sampling: SamplingArgs,
+    /// Propose at most so many tokens from the text so far and check them in one pass; 0 is off. Faster where an answer
+    /// repeats what was said before (edited code), and never another answer
+    #[arg(long, value_name = "TOKENS", default_value_t = DEFAULT_SPECULATE)]
+    speculate: usize,
     /// Print one JSON object with text, reasoning, token counts and timings
     #[arg(long)]
     json: bool,
@@ -67,7 +74,8 @@ pub(crate) fn run(args: RunArgs, context: &Context) -> Result<()> {
     let terminal = context.terminal;
     let request = Input::gather(&args, terminal)?;
     let source = Source::parse(&args.model.model);
-    let prepared = Prepared::new(&source, &args.model.load.options())?;
+    let options = LoadOptions { speculate: args.speculate, ..args.model.load.options() };
+    let prepared = Prepared::new(&source, &options)?;
     let mut session = load(prepared, terminal, args.quiet)?;
     let mut settings = session.settings().clone();
     args.sampling.apply(&mut settings);

@@ -114,22 +114,31 @@ fn run(
     output: &mut Output<'_>,
 ) -> (FinishReason, Usage) {
     let mut decoder = if start == Start::Answer { tokenizer.stream_continued() } else { tokenizer.stream() };
-    let mut piece = String::new();
+    let (mut piece, mut taken, mut ended) = (String::new(), 0, false);
     loop {
         if output.listener.step().is_break() {
             engine.cancel(id);
         }
         for event in engine.step() {
             match event {
-                Event::Started { .. } => {}
-                Event::Token { token, .. } => {
+                Event::Token { token, .. } if !ended => {
+                    taken += 1;
                     piece.clear();
                     decoder.push_into(token, &mut piece);
-                    if output.push(&piece).is_break() {
+                    ended = output.push(&piece).is_break();
+                    if ended {
                         engine.cancel(id);
                     }
                 }
-                Event::Finished { reason, usage, .. } => {
+                Event::Started { .. } | Event::Token { .. } => {}
+                Event::Finished { mut reason, mut usage, .. } => {
+                    // A step can bring several tokens; those behind the end are none of the answer.
+                    let late = if ended { usage.generated_tokens - taken } else { 0 };
+                    if late > 0 {
+                        reason = FinishReason::Cancelled;
+                        usage.generated_tokens = taken;
+                        usage.accepted_tokens = usage.accepted_tokens.saturating_sub(late);
+                    }
                     let _ = output.push(&decoder.finish());
                     output.finish();
                     return (reason, usage);

@@ -118,6 +118,12 @@ impl Answer {
     pub fn generation_speed(&self) -> Option<f64> {
         per_second(self.usage.generated_tokens.saturating_sub(1), self.usage.decode)
     }
+
+    /// Tokens generated per forward pass; more than 1 where proposals ([`crate::LoadOptions::speculate`]) were right.
+    pub fn tokens_per_pass(&self) -> f64 {
+        let generated = self.usage.generated_tokens.max(1);
+        generated as f64 / generated.saturating_sub(self.usage.accepted_tokens).max(1) as f64
+    }
 }
 
 fn per_second(tokens: usize, time: Duration) -> Option<f64> {
@@ -155,7 +161,7 @@ impl Session {
         let mut stop_tokens = speech::stop_tokens(&prepared.checkpoint, &tokenizer);
         stop_tokens.extend(fill::stop_tokens(&tokenizer));
         let model = Arc::new(prepared.load(progress)?);
-        let engine = engine_options(prepared.kv, prepared.context);
+        let engine = engine_options(prepared.kv, prepared.context, prepared.speculate);
         Ok(Session {
             engine: Engine::new(model.clone(), engine),
             name: prepared.name,

@@ -8,5 +8,6 @@ mod memory;
 mod mini;
 mod quant;
 mod run;
+mod speculation;
 mod support;
 mod vectors;

@@ -1,0 +1,95 @@
+//! What an engine is told when it is made, and what it tells of itself.
+
+use sampan_kernels::attention::KvFormat;
+use sampan_model::Plan;
+
+/// Sizes that are fixed for an engine's life.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// How keys and values are stored.
+    pub kv_format: KvFormat,
+    /// Size of the KV pool in pages of [`PAGE`] tokens.
+    pub pages: usize,
+    /// Tokens in a step. Each generating request always gets its one; prompts share the rest, which is never less
+    /// than a page.
+    pub max_batch_tokens: usize,
+    /// Requests that are computed at the same time.
+    pub max_running: usize,
+    /// Requests that may wait besides those; more are refused.
+    pub max_waiting: usize,
+    /// States of sequences that are kept for others with the same beginning, at most. Only for models that have
+    /// state beside their pages (windows, recurrent layers); without any, these compute every prompt from its start.
+    pub snapshots: usize,
+    /// Bytes of these states together, at most.
+    pub snapshot_bytes: usize,
+    /// Tokens that are proposed at most from the request's own text and checked together with the next one; 0: none.
+    /// Changes how many steps an answer takes, and not the answer. Without effect on models with layers whose state
+    /// cannot go back (recurrent ones, compressed entries).
+    pub speculate: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> EngineOptions {
+        EngineOptions {
+            kv_format: KvFormat::F16,
+            pages: 256,
+            max_batch_tokens: 512,
+            max_running: 16,
+            max_waiting: 256,
+            snapshots: 32,
+            snapshot_bytes: 1 << 30,
+            speculate: 0,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// Bytes that the states of `plan` can take beyond [`Plan::memory`], which counts one sequence: those of the
+    /// other running sequences, and the snapshots. Committed as they are first used.
+    pub fn state_bytes(&self, plan: &Plan) -> usize {
+        let slot = plan.slot_bytes(self.kv_format, self.pages);
+        (self.max_running.max(1) - 1 + self.snapshots_of(slot).unwrap_or(0)) * slot
+    }
+
+    /// How many snapshots there may be, each of so many bytes; `None` where there is nothing to save.
+    pub(crate) fn snapshots_of(&self, slot_bytes: usize) -> Option<usize> {
+        Some(self.snapshots.min(self.snapshot_bytes.checked_div(slot_bytes)?))
+    }
+}
+
+/// The engine's state in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Pages in the pool.
+    pub pages: usize,
+    /// Pages that running requests hold.
+    pub pages_used: usize,
+    /// Pages that nobody holds and whose contents can be found again.
+    pub pages_cached: usize,
+    /// Pages without contents.
+    pub pages_free: usize,
+    /// Requests being computed.
+    pub running: usize,
+    /// Requests waiting for their turn.
+    pub waiting: usize,
+    /// Steps that ran the model.
+    pub steps: u64,
+    /// Prompt tokens of the requests that have got as far as their first token.
+    pub prompt_tokens: u64,
+    /// Of these, tokens that were found in the cache.
+    pub cached_tokens: u64,
+    /// Tokens generated.
+    pub generated_tokens: u64,
+    /// Tokens proposed beside those.
+    pub drafted_tokens: u64,
+    /// Of these, tokens that were what the model chose: each saved a step of its request.
+    pub accepted_tokens: u64,
+    /// How often a request lost its pages to an older one and was computed again.
+    pub preemptions: u64,
+    /// States kept for sequences to come; always 0 for a model that has none beside its pages.
+    pub snapshots: usize,
+    /// Bytes of these.
+    pub snapshot_bytes: usize,
+    /// How often a request went on from one.
+    pub snapshot_hits: u64,
+}

@@ -1,0 +1,184 @@
+//! Speculation by prompt lookup: where the last tokens of a text have occurred before in it, what followed them then
+//! is proposed again (Saxena 2023, "Prompt Lookup Decoding"). The model runs the proposed tokens together with the last
+//! chosen one, and what it would have chosen after each of them is chosen as ever, by the request's own settings, seed
+//! and past; as long as that is what was proposed, the next row is as good as one that was run alone.
+//!
+//! So an answer is the same with and without, whatever was proposed (a row of logits depends on its own sequence only),
+//! and speculation only has to be worth its rows. Proposed tokens run only in steps of few rows, where the time goes
+//! into reading the weights, and never beside a prompt; they are never longer than what they continue; and a request
+//! whose drafts are wrong makes shorter ones, and then none for longer and longer.
+//!
+//! What was run in vain is forgotten by length: keys and values are found by position, and the next tokens overwrite
+//! them. A state that sums up the past cannot go back, so a model that has some is not speculated on.
+
+use crate::kv::pages_for;
+use crate::request::Sequence;
+use crate::sampler::{Choice, Sampler};
+use crate::scheduler::{Scheduler, Work};
+use sampan_kernels::attention::PAGE;
+
+/// Rows of a step up to which another one costs little.
+const ROWS: usize = 16;
+
+/// The shortest occurrence that is taken for one.
+const LEAST: usize = 3;
+
+/// Agreement beyond this does not make an occurrence any better.
+const MOST: usize = 32;
+
+/// The longest that a request makes no proposal, in tokens.
+const PAUSE: usize = 64;
+
+/// What a request has proposed, and how it went.
+#[derive(Debug)]
+pub(crate) struct Speculation {
+    /// How many tokens, the last of the sequence, are only proposed. More than 0 only within a step.
+    pub(crate) draft: usize,
+    /// Tokens proposed so far.
+    pub(crate) drafted: usize,
+    /// Of these, tokens that were chosen.
+    pub(crate) accepted: usize,
+    /// The longest draft to make next.
+    length: usize,
+    /// Tokens until the next one.
+    wait: usize,
+    /// How many tokens the last pause had.
+    pause: usize,
+}
+
+impl Default for Speculation {
+    fn default() -> Speculation {
+        Speculation { draft: 0, drafted: 0, accepted: 0, length: 4, wait: 0, pause: 0 }
+    }
+}
+
+impl Speculation {
+    /// What may follow `tokens`, at most `most` of them.
+    fn propose(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
+        if self.wait > 0 {
+            self.wait -= 1;
+            return Vec::new();
+        }
+        continuation(tokens, most.min(self.length))
+    }
+
+    /// So many tokens of the draft were right.
+    fn learn(&mut self, accepted: usize) {
+        let drafted = std::mem::take(&mut self.draft);
+        self.drafted += drafted;
+        self.accepted += accepted;
+        if drafted == 0 {
+            return;
+        }
+        if accepted == drafted {
+            self.length = (2 * self.length).min(MOST);
+        } else {
+            self.length = accepted + 1;
+        }
+        self.pause = if accepted > 0 { self.pause / 2 } else { (2 * self.pause + 1).min(PAUSE) };
+        self.wait = if accepted > 0 { 0 } else { self.pause };
+    }
+}
+
+/// What followed the longest occurrence of the end of `tokens` before, of equally long ones the last; no more tokens
+/// than agree. A text that repeats itself goes on to do so.
+fn continuation(tokens: &[u32], most: usize) -> Vec<u32> {
+    let n = tokens.len();
+    let agree = |end: usize| {
+        let pairs = tokens[..end].iter().rev().zip(tokens.iter().rev());
+        pairs.take(MOST).take_while(|(a, b)| a == b).count()
+    };
+    let (mut best, mut from) = (LEAST - 1, n);
+    for end in (LEAST..n).rev() {
+        if most > 0 && tokens[end - 1] == tokens[n - 1] {
+            let length = agree(end);
+            if length > best {
+                (best, from) = (length, end);
+            }
+            if length == MOST {
+                break;
+            }
+        }
+    }
+    if from == n { Vec::new() } else { (0..most.min(best)).map(|i| tokens[from + i % (n - from)]).collect() }
+}
+
+impl Scheduler {
+    /// Adds drafts to the work of sequences that generate, if all of them do.
+    pub(crate) fn draft(&mut self, batch: &mut [Work]) {
+        if self.speculate == 0 || batch.iter().any(|work| !self.running[work.index].is_decoding()) {
+            return;
+        }
+        let rows = ROWS.min(self.max_batch_tokens).checked_div(batch.len()).unwrap_or(0);
+        for work in batch {
+            let seq = &mut self.running[work.index];
+            // Pages that nobody has to be sent away for.
+            let room = (seq.pages.len() + self.pages.available()) * PAGE;
+            let end = seq.limit.saturating_sub(1).min(room);
+            let most = rows.saturating_sub(1).min(self.speculate).min(end.saturating_sub(seq.tokens.len()));
+            let mut draft = seq.speculation.propose(&seq.tokens, most);
+            // A token that ends the answer is better chosen than proposed: nothing comes after it.
+            let stop = draft.iter().position(|token| seq.stop_tokens.contains(token));
+            draft.truncate(stop.unwrap_or(draft.len()));
+            seq.tokens.extend(&draft);
+            seq.speculation.draft = draft.len();
+            work.tokens += draft.len();
+            while seq.pages.len() < pages_for(seq.tokens.len()) {
+                seq.pages.extend(self.pages.take());
+            }
+        }
+    }
+
+    /// Takes the draft out of a sequence that has run. `chosen`: tokens chosen after it. Returns the work without what
+    /// was done in vain, and the draft's length.
+    pub(crate) fn settle(&mut self, work: Work, chosen: usize) -> (Work, usize) {
+        let seq = &mut self.running[work.index];
+        let (draft, accepted) = (seq.speculation.draft, chosen.saturating_sub(1));
+        seq.tokens.truncate(seq.tokens.len() - draft);
+        seq.speculation.learn(accepted);
+        (Work { tokens: work.tokens - draft + accepted, ..work }, draft)
+    }
+}
+
+/// Chooses a token from each of the rows of a sequence, the first after what is known and one after each token of the
+/// draft, up to the first that is not as proposed.
+pub(crate) fn verify(seq: &Sequence, rows: &[&[f32]], sampler: &mut Sampler) -> Vec<Choice> {
+    let known = seq.tokens.len() - seq.speculation.draft;
+    let mut choices = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let (past, draft) = seq.tokens.split_at(known + i);
+        let choice = sampler.choose(&row[..seq.vocab_limit], past, seq.prompt, &seq.sampling);
+        let right = matches!(&choice, Ok((token, _)) if draft.first() == Some(token));
+        choices.push(choice);
+        if !right {
+            break;
+        }
+    }
+    choices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::continuation;
+
+    #[test]
+    fn the_longest_occurrence_counts_and_of_equal_ones_the_last() {
+        for (text, most, want) in [
+            ("", 4, ""),
+            ("abc", 4, ""),
+            ("abxab", 4, ""), // two are no occurrence
+            ("abcxyzabc", 0, ""),
+            ("abcxyzabc", 2, "xy"),
+            ("abcxyzabc", 9, "xyz"), // no more than agree
+            ("abcdxyz abcd", 9, "xyz "),
+            ("abcx abcy abc", 1, "y"),
+            ("zabcx abcy zabc", 1, "x"),
+            ("ababab", 9, "abab"), // and on, where it ends
+            ("aaaaaa", 9, "aaaaa"),
+        ] {
+            let tokens: Vec<u32> = text.chars().map(u32::from).collect();
+            let want: Vec<u32> = want.chars().map(u32::from).collect();
+            assert_eq!(continuation(&tokens, most), want, "{text:?}, at most {most}");
+        }
+    }
+}
