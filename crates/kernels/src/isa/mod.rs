@@ -13,5 +13,6 @@ pub(crate) mod delta;
 mod lanes;
 pub(crate) mod level;
 pub(crate) mod ops;
+pub(crate) mod peak;
 pub(crate) mod product;
 pub(crate) mod stream;
