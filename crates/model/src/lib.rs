@@ -1,7 +1,7 @@
 //! The plan, one file per family, the executor, and the caches that a layer needs.
 //!
 //! A family is a translation of a configuration into a [`Plan`]. Everything else reads the plan: [`Model::load`]
-//! takes names and shapes from it, [`Model::forward`] walks it, [`memory`] counts its bytes.
+//! takes names and shapes from it, [`Model::forward`] walks it, [`memory`] counts its bytes, [`Operations`] its multiplications.
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ pub mod family;
 mod load;
 pub mod memory;
 mod names;
+mod operations;
 pub mod plan;
 pub mod quant;
 pub mod rope;
@@ -23,6 +24,7 @@ pub use error::{LoadError, PlanError};
 pub use executor::{Chunk, Logits, Scratch};
 pub use load::Model;
 pub use memory::Memory;
+pub use operations::Operations;
 pub use plan::{Plan, PlanOptions};
 pub use quant::Quant;
 pub use sampan_kernels::attention::{KvFormat, PAGE};
