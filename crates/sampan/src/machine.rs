@@ -31,6 +31,11 @@ pub fn peak_resident() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
+/// Makes [`peak_resident`] begin again from what is resident now; whether the system could do that.
+pub fn reset_peak_resident() -> bool {
+    fs::write("/proc/self/clear_refs", "5").is_ok()
+}
+
 /// The memory that this process has resident now, in bytes.
 pub fn resident() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS")
@@ -183,6 +188,10 @@ mod tests {
     fn this_machine_has_memory_and_this_process_uses_less() {
         let available = available_memory().unwrap().bytes;
         assert!(available > 0 && available <= total_memory().unwrap());
-        assert!(peak_resident().unwrap() > 0);
+        let large = std::hint::black_box(vec![1u8; 64 << 20]);
+        let before = peak_resident().unwrap();
+        assert!(before > large.len() as u64);
+        drop(large);
+        assert!(!reset_peak_resident() || peak_resident().unwrap() < before);
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that look inside: check, tokenize, template, show, doctor, bench.
+//! The commands that look inside: check, tokenize, template, show, doctor.
 
 use crate::support::{Folder, tokenizer};
 use serde_json::json;
@@ -147,17 +147,6 @@ fn doctor_says_what_was_chosen() {
     for line in ["processor", "instruction set", "threads", "memory", "read bandwidth", "kernels"] {
         assert!(text.lines().any(|l| l.starts_with(line)), "no {line} in {text}");
     }
-}
-
-#[test]
-fn bench_measures_without_a_tokenizer() {
-    let folder = Folder::new();
-    folder.family("qwen3");
-    let speeds = folder.sampan("bench model --prompt 40 --generate 5 --depth 33 --repeat 2 --json").json();
-    for pointer in ["/prompt/tokens_per_s", "/generate/tokens_per_s", "/generate/share_of_read_bandwidth"] {
-        assert!(speeds.pointer(pointer).and_then(|v| v.as_f64()).is_some_and(|v| v > 0.0), "{speeds:#}");
-    }
-    assert!(folder.sampan("bench model --prompt 8 --generate 2 --repeat 1").success().contains("tokens/s"));
 }
 
 #[test]
