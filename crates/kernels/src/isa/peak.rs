@@ -24,46 +24,49 @@ pub(crate) struct Peak {
 
 /// The ways that `isa` has for numbers of a kind. Where it has none for bf16, those for f32 take its place.
 pub(crate) fn peaks(isa: Isa, arithmetic: Arithmetic) -> Vec<Peak> {
-    let peak =
-        |instructions, per_round: usize, run| Peak { instructions, operations: per_round * ROUNDS, run };
+    let peak = |instructions, per_round: usize, run: fn()| Peak {
+        instructions,
+        operations: per_round * ROUNDS,
+        run,
+    };
     #[cfg(target_arch = "x86_64")]
     if isa >= Isa::Amx && Amx::detect().is_some() {
-        // SAFETY of the calls, here and below: the token or the level proves that the CPU has the instructions.
+        // SAFETY: here and below, the token proves that this CPU has AMX and that this process may use it.
+        let int8: fn() = || unsafe { x86::tiles_int8() };
+        // SAFETY: as above.
+        let bf16: fn() = || unsafe { x86::tiles_bf16() };
         match arithmetic {
-            // SAFETY: as above.
-            Arithmetic::Int8 => {
-                return vec![peak("AMX int8 tiles", 4 * 32_768, || unsafe { x86::tiles_int8() })];
-            }
-            // SAFETY: as above.
-            Arithmetic::Bf16 => {
-                return vec![peak("AMX bf16 tiles", 4 * 16_384, || unsafe { x86::tiles_bf16() })];
-            }
+            Arithmetic::Int8 => return vec![peak("AMX int8 tiles", 4 * 32_768, int8)],
+            Arithmetic::Bf16 => return vec![peak("AMX bf16 tiles", 4 * 16_384, bf16)],
             Arithmetic::F32 => {}
         }
     }
     match (Level::of(isa), arithmetic) {
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512(_), Arithmetic::Int8) => {
-            // SAFETY: as above.
-            vec![peak("AVX-512 VNNI", 12 * 128, || unsafe { x86::vnni() })]
-        }
-        #[cfg(target_arch = "x86_64")]
         (Level::Avx512(_), arithmetic) => {
+            // SAFETY: here and in the two below, the level proves that this CPU has the instructions.
+            let int8: fn() = || unsafe { x86::vnni() };
             // SAFETY: as above.
-            let f32s = peak("AVX-512 FMA", 12 * 32, || unsafe { x86::fma512() });
+            let f32s: fn() = || unsafe { x86::fma512() };
             // SAFETY: as above.
-            let bf16 = peak("AVX-512 BF16", 12 * 64, || unsafe { x86::bf16() });
-            [Some(f32s), (arithmetic == Arithmetic::Bf16).then_some(bf16)].into_iter().flatten().collect()
+            let bf16: fn() = || unsafe { x86::bf16() };
+            let f32s = peak("AVX-512 FMA", 12 * 32, f32s);
+            match arithmetic {
+                Arithmetic::Int8 => vec![peak("AVX-512 VNNI", 12 * 128, int8)],
+                Arithmetic::Bf16 => vec![f32s, peak("AVX-512 BF16", 12 * 64, bf16)],
+                Arithmetic::F32 => vec![f32s],
+            }
         }
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx2(_), Arithmetic::Int8) => {
+        (Level::Avx2(_), arithmetic) => {
+            // SAFETY: here and below, the level proves that this CPU has the instructions.
+            let int8: fn() = || unsafe { x86::maddubs() };
             // SAFETY: as above.
-            vec![peak("AVX2 maddubs", 8 * 64, || unsafe { x86::maddubs() })]
-        }
-        #[cfg(target_arch = "x86_64")]
-        (Level::Avx2(_), _) => {
-            // SAFETY: as above.
-            vec![peak("AVX2 FMA", 12 * 16, || unsafe { x86::fma256() })]
+            let f32s: fn() = || unsafe { x86::fma256() };
+            match arithmetic {
+                Arithmetic::Int8 => vec![peak("AVX2 maddubs", 8 * 64, int8)],
+                Arithmetic::Bf16 | Arithmetic::F32 => vec![peak("AVX2 FMA", 12 * 16, f32s)],
+            }
         }
         (_, Arithmetic::Int8) => vec![peak("plain integer loops", 2 * 64, plain_int8)],
         _ => vec![peak("plain float loops", 2 * 32, plain_f32)],

@@ -9,9 +9,10 @@ use crate::error::{AppError, Result};
 use sampan::Prepared;
 use sampan_weights::Kind as FileKind;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
 
 /// The other side.
 const SCRIPT: &str = include_str!("peer.py");
@@ -44,6 +45,8 @@ pub(super) struct Peer {
     child: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
+    /// Gives the last line that it wrote to stderr, when it has ended.
+    last_words: Option<JoinHandle<String>>,
     about: About,
 }
 
@@ -68,8 +71,9 @@ impl Peer {
         let questions = child.stdin.take();
         let answers = child.stdout.take().map(BufReader::new);
         let answers = answers.ok_or_else(|| AppError::internal("a child without stdout"))?;
+        let last_words = child.stderr.take().map(|stderr| std::thread::spawn(|| last_line(stderr)));
         let about = About { version: String::new(), system: String::new(), peak_memory: None };
-        let mut peer = Peer { child, questions, answers, about };
+        let mut peer = Peer { child, questions, answers, last_words, about };
         let said = peer.answer()?;
         let text = |key: &str| said[key].as_str().unwrap_or("unknown").to_owned();
         (peer.about.version, peer.about.system) = (text("version"), text("system"));
@@ -122,15 +126,18 @@ impl Peer {
     /// The process has ended in the middle of it.
     fn gone(&mut self) -> AppError {
         self.questions = None;
-        let mut said = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            let _ = stderr.read_to_string(&mut said);
-        }
         let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
-        let last = said.trim().lines().last().unwrap_or("it said nothing").to_owned();
+        let words = self.last_words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let last = if words.is_empty() { "it said nothing" } else { &words };
         AppError::user(format!("the process that runs llama.cpp has ended ({status}): {last}"))
             .hint(format!("see that it runs by itself, and is no other Python: {INSTALL}"))
     }
+}
+
+/// Reads to the end, so that nobody waits for a full pipe, and keeps the last line that says something.
+fn last_line(stderr: ChildStderr) -> String {
+    let lines = BufReader::new(stderr).lines().map_while(Result::ok);
+    lines.filter(|line| !line.trim().is_empty()).last().unwrap_or_default()
 }
 
 impl Drop for Peer {
