@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The other side.
 const SCRIPT: &str = include_str!("peer.py");
@@ -109,13 +110,13 @@ impl Peer {
 
     /// The next line that is an object; libraries may have written others.
     fn answer(&mut self) -> Result<Value> {
-        let mut line = String::new();
+        let mut line = Vec::new();
         loop {
             line.clear();
-            if self.answers.read_line(&mut line).unwrap_or(0) == 0 {
+            if self.answers.read_until(b'\n', &mut line).unwrap_or(0) == 0 {
                 return Err(self.gone());
             }
-            let Ok(answer @ Value::Object(_)) = serde_json::from_str::<Value>(&line) else { continue };
+            let Ok(answer @ Value::Object(_)) = serde_json::from_slice::<Value>(&line) else { continue };
             return match answer["error"].as_str() {
                 Some(error) => Err(AppError::user(error).hint(answer["hint"].as_str().unwrap_or(INSTALL))),
                 None => Ok(answer),
@@ -126,6 +127,14 @@ impl Peer {
     /// The process has ended in the middle of it.
     fn gone(&mut self) -> AppError {
         self.questions = None;
+        // It has closed its output; it gets a second to end in its own way.
+        for _ in 0..100 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.child.kill();
         let status = self.child.wait().map_or_else(|e| e.to_string(), |status| status.to_string());
         let words = self.last_words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let last = if words.is_empty() { "it said nothing" } else { &words };
@@ -136,8 +145,9 @@ impl Peer {
 
 /// Reads to the end, so that nobody waits for a full pipe, and keeps the last line that says something.
 fn last_line(stderr: ChildStderr) -> String {
-    let lines = BufReader::new(stderr).lines().map_while(Result::ok);
-    lines.filter(|line| !line.trim().is_empty()).last().unwrap_or_default()
+    let lines = BufReader::new(stderr).split(b'\n').map_while(Result::ok);
+    let last = lines.filter(|line| !line.trim_ascii().is_empty()).last().unwrap_or_default();
+    String::from_utf8_lossy(&last).trim().to_owned()
 }
 
 impl Drop for Peer {

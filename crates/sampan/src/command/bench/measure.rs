@@ -24,6 +24,8 @@ pub(super) fn pool(rows: &[Row], prepared: &Prepared) -> Result<Pool> {
         pages: pages + 1,
         max_running,
         snapshots: 4,
+        // What a made-up text repeats says nothing about real ones.
+        speculate: 0,
         ..EngineOptions::default()
     };
     let Prepared { plan, kernels, kv, .. } = prepared;
