@@ -146,7 +146,7 @@ impl Engine {
         let mut events: Vec<Event> = self.pending.drain(..).collect();
         let mut ended = Vec::new();
         for (&work, choices) in batch.iter().zip(choices) {
-            let (ran, drafted) = self.scheduler.settle(work, choices.len());
+            let (ran, drafted) = self.scheduler.settle(work, &choices);
             self.totals.drafted_tokens += drafted as u64;
             self.totals.accepted_tokens += choices.len().saturating_sub(1) as u64;
             let seq = &mut self.scheduler.running[work.index];

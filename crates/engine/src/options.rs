@@ -1,5 +1,6 @@
 //! What an engine is told when it is made, and what it tells of itself.
 
+use crate::speculation::ROWS;
 use sampan_kernels::attention::KvFormat;
 use sampan_model::Plan;
 
@@ -49,6 +50,14 @@ impl EngineOptions {
     pub fn state_bytes(&self, plan: &Plan) -> usize {
         let slot = plan.slot_bytes(self.kv_format, self.pages);
         (self.max_running.max(1) - 1 + self.snapshots_of(slot).unwrap_or(0)) * slot
+    }
+
+    /// Bytes of the rows of logits that a step can take beyond [`Plan::memory`], which counts one.
+    pub fn logits_bytes(&self, plan: &Plan) -> usize {
+        let running = self.max_running.max(1);
+        let drafts = if plan.rewinds() { self.speculate } else { 0 };
+        let rows = running.max(ROWS.min(running.saturating_mul(1 + drafts)));
+        plan.head.as_ref().map_or(0, |head| (rows - 1) * head.rows * size_of::<f32>())
     }
 
     /// How many snapshots there may be, each of so many bytes; `None` where there is nothing to save.

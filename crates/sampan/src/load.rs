@@ -15,7 +15,7 @@ use std::sync::Arc;
 pub const DEFAULT_CONTEXT: usize = 32_768;
 
 /// How many tokens are proposed at most.
-pub const DEFAULT_SPECULATE: usize = 8;
+pub const DEFAULT_SPECULATE: usize = 7;
 
 /// Below this a context is not made smaller to fit; the model is refused instead.
 const LEAST_DEFAULT_CONTEXT: usize = 2_048;
@@ -156,6 +156,7 @@ impl Prepared {
             let engine = engine_options(options.kv, context, options.speculate);
             let Memory { weights, kv, scratch } =
                 plan.memory(&kernels, options.kv, context, engine.max_batch_tokens);
+            let scratch = scratch + engine.logits_bytes(&plan);
             Memory { weights, kv: kv + engine.state_bytes(&plan), scratch }
         };
         let fits = |context| available.is_none_or(|a| memory_at(context).total() as u64 <= a.bytes);

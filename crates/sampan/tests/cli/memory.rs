@@ -9,7 +9,8 @@ fn peak_and_plan(family: Family, context: usize) -> (f64, f64) {
     std::fs::create_dir_all(folder.path("model")).unwrap();
     family.write_checkpoint(&folder.path("model")).unwrap();
     folder.write("model/tokenizer.json", tokenizer(&[]).to_string());
-    let arguments = format!("run model --raw --json --kv f32 --max-tokens 1 --context {context}");
+    let arguments =
+        format!("run model --raw --json --kv f32 --max-tokens 1 --speculate 0 --context {context}");
     let answer = folder.sampan_with(&arguments, "abcdefgh".repeat(context / 8 - 1)).json();
     let bytes = |name: &str| answer["memory"][name].as_f64().unwrap();
     (bytes("peak_bytes"), bytes("planned_bytes"))
