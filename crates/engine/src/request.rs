@@ -129,7 +129,7 @@ pub(crate) struct Sequence {
     pub(crate) stop_tokens: Vec<u32>,
     pub(crate) vocab_limit: usize,
     max_tokens: Option<usize>,
-    /// Prompt and answer so far.
+    /// Prompt and answer so far; while a step runs, a draft behind them.
     pub(crate) tokens: Vec<u32>,
     /// Tokens of the prompt.
     pub(crate) prompt: usize,
