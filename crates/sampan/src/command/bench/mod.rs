@@ -27,18 +27,16 @@ use std::time::Duration;
 /// The tokens are made up; a tokenizer is not needed. All of it runs through the engine that serves requests.
 #[derive(Args, Debug)]
 pub(crate) struct BenchArgs {
-    #[command(flatten)]
-    model: ModelArgs,
-    /// Tokens to read; several numbers measure several prompts
+    /// Tokens to read; several numbers (512,4096) measure several prompts
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', default_value = "512", value_parser = clap::value_parser!(u32).range(1..))]
     prompt: Vec<u32>,
     /// Tokens to generate
     #[arg(long, value_name = "TOKENS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
     generate: u32,
-    /// Also generate when so many tokens are in the context before; can be several numbers
+    /// Also generate when so many tokens are in the context before; several numbers, several times
     #[arg(long, value_name = "TOKENS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     depth: Vec<u32>,
-    /// Also generate for so many requests at once; can be several numbers
+    /// Also generate for so many requests at once; several numbers (8,16), several times
     #[arg(long, value_name = "STREAMS", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: Vec<u32>,
     /// Also measure the time from starting a process to the first token
@@ -59,6 +57,8 @@ pub(crate) struct BenchArgs {
     /// Load, generate one token, say so, and end
     #[arg(long, hide = true)]
     first_token: bool,
+    #[command(flatten)]
+    model: ModelArgs,
 }
 
 pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
