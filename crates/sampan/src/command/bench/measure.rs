@@ -45,7 +45,7 @@ pub(super) struct Ours {
     vocab: usize,
     context: usize,
     state: u64,
-    /// What is in the context before: the same in every turn, so that it is computed once.
+    /// What streams have in their context before: the last prompt, if it was long enough, which is in the cache.
     before: Vec<u32>,
 }
 
@@ -63,6 +63,7 @@ impl Ours {
     /// Prompt tokens per second. The tokens are new ones: nothing of them is in the cache.
     fn prompt(&mut self, tokens: usize) -> Result<f64> {
         let prompt = self.tokens(tokens);
+        self.before.clone_from(&prompt);
         self.submit(prompt, 1)?;
         let mut usage = None;
         while !self.engine.is_idle() {

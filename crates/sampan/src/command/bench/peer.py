@@ -126,6 +126,7 @@ class Peer:
             (tokens,) = numbers
             self.clear()
             say(seconds=self.run(self.prompt(0, tokens, 1)))
+            self.filled = (tokens, 1)
         elif what == "generate":
             depth, tokens, streams = numbers
             self.fill(depth, streams)

@@ -48,19 +48,23 @@ impl fmt::Display for Row {
     }
 }
 
-/// The rows of the table, each once.
+/// The rows of the table, each once. A prompt as long as a depth comes right before it: what it leaves in the cache
+/// need not be computed again.
 pub(super) fn rows(prompts: &[u32], generate: u32, depths: &[u32], batches: &[u32]) -> Vec<Row> {
+    let prompt = |&n: &u32| Row::prompt(n as usize);
     let generate = |depth: usize, streams: usize| Row::generate(generate as usize, depth, streams);
-    let mut rows: Vec<Row> = prompts.iter().map(|&n| Row::prompt(n as usize)).collect();
+    let mut rows: Vec<Row> = prompts.iter().filter(|n| !depths.contains(n)).map(prompt).collect();
     rows.push(generate(SHALLOW, 1));
-    rows.extend(depths.iter().map(|&depth| generate(depth as usize, 1)));
+    for depth in depths {
+        rows.extend(prompts.iter().filter(|n| *n == depth).map(prompt));
+        rows.push(generate(*depth as usize, 1));
+    }
     rows.extend(batches.iter().map(|&streams| generate(SHALLOW, streams as usize)));
     let mut seen = Vec::new();
     rows.retain(|row| {
-        !seen.contains(row) && {
-            seen.push(*row);
-            true
-        }
+        let new = !seen.contains(row);
+        seen.push(*row);
+        new
     });
     rows
 }
@@ -85,8 +89,8 @@ mod tests {
         let names: Vec<String> = rows.iter().map(Row::to_string).collect();
         let expected = [
             "prompt 512",
-            "prompt 4096",
             "generate 64 after 8",
+            "prompt 4096",
             "generate 64 after 4096",
             "8 streams, 64 after 8",
         ];
