@@ -15,6 +15,7 @@ const FLAGS: &[&str] = &["--prompt", "512,4096", "--depth", "4096", "--batch", "
 #[derive(Debug, PartialEq, Eq)]
 struct Arguments {
     python: Option<String>,
+    sampan: Option<String>,
     name: String,
     cpu: Option<String>,
     models: Vec<String>,
@@ -23,12 +24,13 @@ struct Arguments {
 
 impl Arguments {
     fn parse(typed: &[String]) -> Result<Arguments, String> {
-        let (mut python, mut name, mut cpu, mut models) = (None, None, None, Vec::new());
+        let (mut python, mut sampan, mut name, mut cpu, mut models) = (None, None, None, None, Vec::new());
         let mut words = typed.iter();
         while let Some(word) = words.by_ref().next().filter(|word| *word != "--") {
             let mut value = || words.next().cloned().ok_or(format!("{word} needs a value"));
             match word.as_str() {
                 "--python" => python = Some(value()?),
+                "--sampan" => sampan = Some(value()?),
                 "--name" => name = Some(value()?),
                 "--cpu" => cpu = Some(value()?),
                 flag if flag.starts_with('-') => {
@@ -43,15 +45,17 @@ impl Arguments {
         let given: Vec<String> = words.cloned().collect();
         let default = || FLAGS.iter().map(|flag| flag.to_string()).collect();
         let flags = if given.is_empty() { default() } else { given };
-        Ok(Arguments { python, name: name.unwrap_or_else(|| "bench".into()), cpu, models, flags })
+        Ok(Arguments { python, sampan, name: name.unwrap_or_else(|| "bench".into()), cpu, models, flags })
     }
 
-    /// Of `cargo`, to measure a model.
+    /// The words that measure a model: a program that is there, or one that cargo builds first.
     fn command(&self, model: &str) -> Vec<String> {
-        let mut words: Vec<String> =
-            ["run", "--release", "--quiet", "-p", "sampan", "--", "bench", "--json", "--compare"]
-                .map(str::to_owned)
-                .into();
+        let cargo = || std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+        let mut words = match &self.sampan {
+            Some(program) => vec![program.clone()],
+            None => [&cargo(), "run", "--release", "--quiet", "-p", "sampan", "--"].map(str::to_owned).into(),
+        };
+        words.extend(["bench", "--json", "--compare"].map(str::to_owned));
         words.extend(self.python.iter().flat_map(|python| ["--python".to_owned(), python.clone()]));
         words.extend(self.flags.iter().cloned());
         words.extend(["--".to_owned(), model.to_owned()]);
@@ -66,10 +70,16 @@ impl Arguments {
 pub fn run(typed: &[String]) -> Result<String, String> {
     let arguments = Arguments::parse(typed)?;
     let date = date(SystemTime::now());
-    let mut runs = Vec::new();
+    let (mut runs, mut failures) = (Vec::new(), Vec::new());
     for model in &arguments.models {
         eprintln!("measuring {model}");
-        runs.push(measure(&arguments, model)?);
+        match measure(&arguments, model) {
+            Ok(run) => runs.push(run),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    if runs.is_empty() {
+        return Err(failures.join("\n"));
     }
     let record = record(&date, commit(), &arguments.flags, runs);
     let folder = arguments.cpu.unwrap_or_else(|| folder_name(&record["machine"]));
@@ -82,7 +92,9 @@ pub fn run(typed: &[String]) -> Result<String, String> {
     };
     write(&json, format!("{record:#}\n"))?;
     write(&md, markdown(&record))?;
-    Ok(format!("wrote {} and {}\n", json.display(), md.display()))
+    let shown = |path: &Path| path.strip_prefix(root()).unwrap_or(path).display().to_string();
+    let wrote = format!("wrote {} and {}\n", shown(&json), shown(&md));
+    if failures.is_empty() { Ok(wrote) } else { Err(format!("{wrote}{}", failures.join("\n"))) }
 }
 
 /// The record's two files. A record is never overwritten: the second of a day and name is called `-2`.
@@ -98,12 +110,12 @@ fn free_names(folder: &Path, stem: &str) -> [PathBuf; 2] {
 }
 
 fn measure(arguments: &Arguments, model: &str) -> Result<Value, String> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
-    let output = Command::new(cargo)
-        .args(arguments.command(model))
+    let words = arguments.command(model);
+    let output = Command::new(&words[0])
+        .args(&words[1..])
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|e| format!("cannot start cargo: {e}"))?;
+        .map_err(|e| format!("cannot start {}: {e}", words[0]))?;
     if !output.status.success() {
         return Err(format!("sampan bench failed on {model} ({})", output.status));
     }
@@ -148,6 +160,8 @@ mod tests {
         assert_eq!((parsed.name.as_str(), &parsed.cpu), ("n", &None));
         let command = parsed.command("a.gguf").join(" ");
         assert!(command.ends_with("bench --json --compare --python py --depth 7 -- a.gguf"), "{command}");
+        let built = Arguments::parse(&words("a.gguf --sampan there")).unwrap();
+        assert!(built.command("a.gguf").join(" ").starts_with("there bench --json"));
         let plain = Arguments::parse(&words("a.gguf")).unwrap();
         assert!(plain.command("a.gguf").join(" ").contains("--batch 8,16 --load"));
     }

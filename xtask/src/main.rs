@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use xtask::{bench, picture};
 
 const USAGE: &str = "\
-cargo run -p xtask -- bench [--python PATH] [--name NAME] [--cpu NAME] MODEL... [-- FLAGS]
+cargo run -p xtask -- bench [--python PATH] [--sampan PATH] [--name NAME] [--cpu NAME] MODEL... [-- FLAGS]
     Runs `sampan bench --compare` on GGUF files and writes benches/record/<cpu>/<date>-<name>.{json,md}.
-    FLAGS replace the default flags of `sampan bench`.
+    FLAGS replace the default flags of `sampan bench`. Without --sampan the program is built first.
 cargo run -p xtask -- picture RECORD.json > benches/latest.svg
     Draws a record.
 ";

@@ -118,19 +118,22 @@ fn machine_cells(run: &Value) -> [String; 9] {
     let mib =
         |value: &Value| value.as_u64().map_or(String::new(), |n| format!("{} MiB", n.div_ceil(1 << 20)));
     let limits = &run["limits"];
-    let peak = |kind: &str| {
-        let peak = &limits["dot_products"][kind];
+    let peak = |peak: &Value| {
         let giga = peak["operations_per_s"].as_f64().unwrap_or(0.0) / 1e9;
         format!("{giga:.0} G op/s, {}", text(&peak["instructions"]))
     };
+    let mut int8 = peak(&limits["dot_products"]["int8"]);
+    if limits["int8_without_tiles"].is_object() {
+        int8 += &format!("; {}", peak(&limits["int8_without_tiles"]));
+    }
     let reads = limits["read_bytes_per_s"].as_f64().unwrap_or(0.0) / 1e9;
     [
         text(&run["model"]),
         format!("{}, {} threads", text(&run["isa"]), run["threads"]),
         text(&run["kv"]),
         format!("{reads:.1} GB/s"),
-        peak("int8"),
-        peak("bf16"),
+        int8,
+        peak(&limits["dot_products"]["bf16"]),
         mib(&run["memory"]["peak_bytes"]),
         mib(&run["memory"]["planned_bytes"]),
         mib(&run["peer"]["peak_bytes"]),
@@ -154,7 +157,7 @@ pub(crate) mod tests {
                 "limits": {"read_bytes_per_s": 35.5e9, "dot_products": {
                     "int8": {"operations_per_s": 4.0e12, "instructions": "AMX int8 tiles"},
                     "bf16": {"operations_per_s": 2.0e12, "instructions": "AMX bf16 tiles"},
-                }},
+                }, "int8_without_tiles": {"operations_per_s": 1.5e12, "instructions": "AVX-512 VNNI"}},
                 "rows": [
                     {"what": "prompt 512", "kind": "prompt", "tokens_per_s": spread(400.0), "ratio": 4.0,
                      "peer": {"tokens_per_s": spread(100.0)}, "limit_tokens_per_s": 1600.0, "share_of_limit": 0.5},
@@ -207,7 +210,7 @@ pub(crate) mod tests {
             "| <small>.gguf | prompt 512 | 400 / 800 / 1200 | 100 / 200 / 300 | 4.00 | 50 % |\n",
             "| <small>.gguf | generate 64 after 8 | 30.0 / 60.0 / 90.0 | 20.0 / 40.0 / 60.0 | 1.50 | 120 % |\n",
             "| <small>.gguf | load to first token, seconds | 0.25 / 0.50 / 0.75 | 0.50 / 1.00 / 1.50 | 2.00 |  |\n",
-            "| amx, 2 threads | f16 | 35.5 GB/s | 4000 G op/s, AMX int8 tiles |",
+            "| amx, 2 threads | f16 | 35.5 GB/s | 4000 G op/s, AMX int8 tiles; 1500 G op/s, AVX-512 VNNI | 2000",
             "| 500 MiB | 490 MiB | 700 MiB |\n",
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
