@@ -207,7 +207,7 @@ mod generic {
         // SAFETY: the caller's promise.
         unsafe {
             let factor = L::splat(scale / (dot::<L>(x, x, n) + 1e-6).sqrt());
-            map::<L>(n, x, x, to, |x, _| x.mul(factor));
+            map!(L, n, x, x, to, |x, _| x.mul(factor));
         }
     }
 

@@ -79,8 +79,8 @@ mod generic {
         unsafe {
             let factor = L::splat(1.0 / (squares::<L>(x, dim) / dim as f32 + eps).sqrt());
             match weight {
-                Some(weight) => map::<L>(dim, x, weight.as_ptr(), out, |x, w| x.mul(factor).mul(w)),
-                None => map::<L>(dim, x, x, out, |x, _| x.mul(factor)),
+                Some(weight) => map!(L, dim, x, weight.as_ptr(), out, |x, w| x.mul(factor).mul(w)),
+                None => map!(L, dim, x, x, out, |x, _| x.mul(factor)),
             }
         }
     }
@@ -122,7 +122,7 @@ mod generic {
         // SAFETY: both have as many numbers.
         unsafe {
             let (zero, one) = (L::splat(0.0), L::splat(1.0));
-            map::<L>(gate.len(), g, up.as_ptr(), g, |g, u| g.div(one.add(exp(zero.sub(g)))).mul(u));
+            map!(L, gate.len(), g, up.as_ptr(), g, |g, u| g.div(one.add(exp(zero.sub(g)))).mul(u));
         }
     }
 
@@ -135,7 +135,7 @@ mod generic {
         // SAFETY: both have as many numbers.
         unsafe {
             let (one, linear, cubic) = (L::splat(1.0), L::splat(LINEAR), L::splat(LINEAR * 0.044_715));
-            map::<L>(gate.len(), g, up.as_ptr(), g, |g, u| {
+            map!(L, gate.len(), g, up.as_ptr(), g, |g, u| {
                 let minus_2y = g.mul(g).fma(cubic, linear).mul(g);
                 g.div(one.add(exp(minus_2y))).mul(u)
             });
@@ -150,7 +150,7 @@ mod generic {
         unsafe {
             let (zero, one) = (L::splat(0.0), L::splat(1.0));
             let (most, least) = (L::splat(limit), L::splat(-limit));
-            map::<L>(gate.len(), g, up.as_ptr(), g, |g, u| {
+            map!(L, gate.len(), g, up.as_ptr(), g, |g, u| {
                 // The number comes second, so that NaN stays.
                 let (g, u) = (most.min(g), least.max(most.min(u)));
                 g.div(one.add(exp(zero.sub(g)))).mul(u)
@@ -166,7 +166,7 @@ mod generic {
         unsafe {
             let (one, minus_alpha) = (L::splat(1.0), L::splat(-alpha));
             let (most, least) = (L::splat(limit), L::splat(-limit));
-            map::<L>(gate.len(), g, up.as_ptr(), g, |g, u| {
+            map!(L, gate.len(), g, up.as_ptr(), g, |g, u| {
                 let (g, u) = (most.min(g), least.max(most.min(u)));
                 g.div(one.add(exp(minus_alpha.mul(g)))).mul(u.add(one))
             });
@@ -180,7 +180,7 @@ mod generic {
         // SAFETY: both have as many numbers.
         unsafe {
             let (zero, one) = (L::splat(0.0), L::splat(1.0));
-            map::<L>(x.len(), to, gate.as_ptr(), to, |x, g| x.div(one.add(exp(zero.sub(g)))));
+            map!(L, x.len(), to, gate.as_ptr(), to, |x, g| x.div(one.add(exp(zero.sub(g)))));
         }
     }
 
@@ -189,7 +189,7 @@ mod generic {
         assert_eq!(x.len(), y.len());
         let to = x.as_mut_ptr();
         // SAFETY: both have as many numbers.
-        unsafe { map::<L>(x.len(), to, y.as_ptr(), to, |x, y| x.add(y)) };
+        unsafe { map!(L, x.len(), to, y.as_ptr(), to, |x, y| x.add(y)) };
     }
 
     #[inline(always)]
@@ -199,7 +199,7 @@ mod generic {
         // SAFETY: both have as many numbers.
         unsafe {
             let s = L::splat(s);
-            map::<L>(x.len(), to, y.as_ptr(), to, |x, y| y.fma(s, x));
+            map!(L, x.len(), to, y.as_ptr(), to, |x, y| y.fma(s, x));
         }
     }
 
@@ -209,7 +209,7 @@ mod generic {
         // SAFETY: one slice.
         unsafe {
             let s = L::splat(s);
-            map::<L>(x.len(), to, to, to, |x, _| x.mul(s));
+            map!(L, x.len(), to, to, to, |x, _| x.mul(s));
         }
     }
 
@@ -219,16 +219,16 @@ mod generic {
         // SAFETY: one slice.
         unsafe {
             let cap = L::splat(cap);
-            map::<L>(x.len(), to, to, to, |x, _| tanh(x.div(cap)).mul(cap));
+            map!(L, x.len(), to, to, to, |x, _| tanh(x.div(cap)).mul(cap));
         }
     }
 
     /// Numbers whose sum is taken in f32 before it goes to f64.
     const RUN: usize = 1024;
 
-    /// `e^(x - shift)` of a run, given to `each` with the offset and how many of the lanes count; returns the sum.
+    /// The sum of `e^(x - shift)` of a run, whose numbers are replaced by these if `STORE`.
     #[inline(always)]
-    unsafe fn exp_run<L: Lanes>(x: *const f32, n: usize, shift: f32, each: impl Fn(L, usize, usize)) -> f32 {
+    unsafe fn exp_run<L: Lanes, const STORE: bool>(x: *mut f32, n: usize, shift: f32) -> f32 {
         // SAFETY: indices stay below n; the tail's other lanes are e^-inf = 0.
         unsafe {
             let shift = L::splat(shift);
@@ -241,7 +241,11 @@ mod generic {
                     load_part(x.add(i), left, f32::NEG_INFINITY)
                 };
                 let e = exp(v.sub(shift));
-                each(e, i, left);
+                if STORE && left == L::N {
+                    e.store(x.add(i));
+                } else if STORE {
+                    store_part(e, x.add(i), left);
+                }
                 total = total.add(e);
             }
             sum(total)
@@ -252,13 +256,8 @@ mod generic {
     pub(super) unsafe fn exp_sum<L: Lanes>(x: &mut [f32], shift: f32) -> f64 {
         let mut total = 0.0;
         for run in x.chunks_mut(RUN) {
-            let to = run.as_mut_ptr();
-            // SAFETY: offsets and counts stay inside the run.
-            total += f64::from(unsafe {
-                exp_run::<L>(to, run.len(), shift, |e, i, n| {
-                    if n == L::N { e.store(to.add(i)) } else { store_part(e, to.add(i), n) }
-                })
-            });
+            // SAFETY: a run has as many numbers as it says.
+            total += f64::from(unsafe { exp_run::<L, true>(run.as_mut_ptr(), run.len(), shift) });
         }
         total
     }
@@ -267,8 +266,8 @@ mod generic {
     pub(super) unsafe fn sum_exp<L: Lanes>(x: &[f32], shift: f32) -> f64 {
         let mut total = 0.0;
         for run in x.chunks(RUN) {
-            // SAFETY: a run has as many numbers as it says.
-            total += f64::from(unsafe { exp_run::<L>(run.as_ptr(), run.len(), shift, |_, _, _| ()) });
+            // SAFETY: a run has as many numbers as it says, and nothing is stored.
+            total += f64::from(unsafe { exp_run::<L, false>(run.as_ptr().cast_mut(), run.len(), shift) });
         }
         total
     }

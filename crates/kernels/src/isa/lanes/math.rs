@@ -90,30 +90,26 @@ pub(crate) unsafe fn store_part<L: Lanes>(x: L, to: *mut f32, n: usize) {
     }
 }
 
-/// `to[i] = f(x[i], y[i])` for `i` in `0..n`; `to` may be `x` or `y` itself.
-///
-/// # Safety
-/// As [`Lanes`], and all three point to `n` numbers.
-#[inline(always)]
-pub(crate) unsafe fn map<L: Lanes>(
-    n: usize,
-    x: *const f32,
-    y: *const f32,
-    to: *mut f32,
-    f: impl Fn(L, L) -> L,
-) {
-    // SAFETY: indices stay below n.
-    unsafe {
-        let whole = n - n % L::N;
-        for i in (0..whole).step_by(L::N) {
-            f(L::load(x.add(i)), L::load(y.add(i))).store(to.add(i));
+/// `to[i] = f(x[i], y[i])` for `i` in `0..n`, all three pointers to `n` numbers; `to` may be `x` or `y` itself. A
+/// macro, because a closure that is not inlined has no instruction set: all its vectors would go through memory.
+macro_rules! map {
+    ($L:ident, $n:expr, $x:expr, $y:expr, $to:expr, |$a:ident, $b:pat_param| $f:expr) => {{
+        let (n, x, y, to): (usize, *const f32, *const f32, *mut f32) = ($n, $x, $y, $to);
+        let whole = n - n % $L::N;
+        for i in (0..whole).step_by($L::N) {
+            let ($a, $b) = ($L::load(x.add(i)), $L::load(y.add(i)));
+            $f.store(to.add(i));
         }
         if whole < n {
-            let (x, y) = (load_part(x.add(whole), n - whole, 0.0), load_part(y.add(whole), n - whole, 0.0));
-            store_part::<L>(f(x, y), to.add(whole), n - whole);
+            let ($a, $b): ($L, $L) = (
+                $crate::isa::lanes::load_part(x.add(whole), n - whole, 0.0),
+                $crate::isa::lanes::load_part(y.add(whole), n - whole, 0.0),
+            );
+            $crate::isa::lanes::store_part::<$L>($f, to.add(whole), n - whole);
         }
-    }
+    }};
 }
+pub(crate) use map;
 
 /// The sum of the lanes: halves added pairwise, a fixed order.
 ///
