@@ -19,6 +19,7 @@ mod table;
 
 pub use cpu::Isa;
 pub use format::Format;
+pub use isa::buffer::Arena;
 pub use matmul::{GroupedJob, Job, MatmulScratch};
 pub use matrix::{Matrix, PackError};
 pub use pool::Pool;

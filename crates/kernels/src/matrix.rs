@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::isa::buffer::Buffer;
+use crate::isa::buffer::{Arena, Buffer};
+use crate::isa::pack;
 use crate::layout::{Layout, PANEL};
 use crate::{Format, Kernels};
 
@@ -97,15 +98,17 @@ impl Kernels {
     /// # Errors
     /// When `data` is not `rows x cols` values of `format`.
     pub fn pack(&self, format: Format, rows: usize, cols: usize, data: &[u8]) -> Result<Matrix, PackError> {
-        self.pack_in_parts(format, rows, cols, data, &mut |_| {})
+        self.pack_in_parts(&mut Arena::new(0), format, rows, cols, data, &mut |_| {})
     }
 
-    /// As [`Kernels::pack`]; tells `done` every few megabytes which bytes of `data` are not needed any more.
+    /// As [`Kernels::pack`], into memory from `arena`; tells `done` every few megabytes which bytes of `data` are not
+    /// needed any more.
     ///
     /// # Errors
     /// As [`Kernels::pack`].
     pub fn pack_in_parts(
         &self,
+        arena: &mut Arena,
         format: Format,
         rows: usize,
         cols: usize,
@@ -114,6 +117,8 @@ impl Kernels {
     ) -> Result<Matrix, PackError> {
         /// Packed bytes of a part.
         const PART: usize = 8 << 20;
+        /// Packed bytes of a thread's task.
+        const TASK: usize = 64 << 10;
         if !cols.is_multiple_of(format.block_len()) {
             return Err(PackError::RaggedRow { format, cols });
         }
@@ -123,13 +128,18 @@ impl Kernels {
         if data.len() != expected {
             return Err(PackError::Length { format, rows, cols, expected, found: data.len() });
         }
-        let mut packed = Buffer::zeroed(layout.bytes());
+        let mut packed = arena.take(self.pool(), layout.bytes());
         let bytes = layout.panel_bytes().max(1);
         let panels = (PART / bytes).max(1);
+        let task = (TASK / bytes).max(1);
         let row_bytes = format.row_bytes(cols).unwrap_or(0);
         for (part, out) in packed.chunks_mut(panels * bytes).enumerate() {
             let first = part * panels;
-            self.pool().run_slices(out, bytes, |panel, out| layout.pack_panel(data, first + panel, out));
+            self.pool().run_slices(out, task * bytes, |index, out| {
+                for (i, out) in out.chunks_exact_mut(bytes).enumerate() {
+                    pack::panel(self.level, &layout, data, first + index * task + i, out);
+                }
+            });
             let row = |panel: usize| (panel * PANEL).min(rows) * row_bytes;
             done(row(first)..row(first + panels));
         }

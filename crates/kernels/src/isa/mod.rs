@@ -13,6 +13,7 @@ pub(crate) mod delta;
 mod lanes;
 pub(crate) mod level;
 pub(crate) mod ops;
+pub(crate) mod pack;
 pub(crate) mod peak;
 pub(crate) mod product;
 pub(crate) mod stream;

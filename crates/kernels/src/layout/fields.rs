@@ -31,6 +31,7 @@ impl Fields {
     ///
     /// # Panics
     /// If `format` is a float format or there is no such block.
+    #[inline(always)]
     pub(crate) fn read(&mut self, format: Format, bytes: &[u8], index: usize) {
         let biased = |codes: &mut [u8], from: &[i8], bias: u8| {
             codes.iter_mut().zip(from).for_each(|(code, &q)| *code = (q as u8).wrapping_add(bias));
@@ -114,10 +115,12 @@ impl Fields {
         }
     }
 
+    #[inline(always)]
     fn halves(&mut self, qs: &[u8; 16]) {
         nibbles(&mut self.codes[..32], qs);
     }
 
+    #[inline(always)]
     fn six_bits(&mut self, scales: &[u8; 12]) {
         for j in 0..8 {
             (self.scales[j], self.mins[j]) = q4_k::scale_min(scales, j);
@@ -152,6 +155,7 @@ impl Fields {
     }
 }
 
+#[inline(always)]
 fn nibbles(codes: &mut [u8], qs: &[u8]) {
     let (low, high) = codes.split_at_mut(16);
     for ((low, high), &byte) in low.iter_mut().zip(high).zip(qs) {

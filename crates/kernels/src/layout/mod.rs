@@ -71,7 +71,7 @@ impl Layout {
         self.panels() * self.panel_bytes()
     }
 
-    /// Fills panel `panel`, all zero so far, from the file's rows.
+    /// Fills panel `panel`, all zero so far, from the file's rows: the reference of `isa::pack`.
     pub(crate) fn pack_panel(&self, data: &[u8], panel: usize, out: &mut [u8]) {
         let row_bytes = data.len() / self.rows;
         let mut fields = Fields::default();
@@ -160,7 +160,7 @@ fn groups(codes: &[u8]) -> [u32; 8] {
 }
 
 /// Width of the lower plane and of the upper one.
-const fn planes(bits: usize) -> (usize, usize) {
+pub(crate) const fn planes(bits: usize) -> (usize, usize) {
     match bits {
         3 => (2, 1),
         5 => (4, 1),
@@ -169,7 +169,7 @@ const fn planes(bits: usize) -> (usize, usize) {
     }
 }
 
-const fn ones(bits: usize) -> u32 {
+pub(crate) const fn ones(bits: usize) -> u32 {
     ((1 << bits) - 1) * 0x0101_0101
 }
 
@@ -211,7 +211,8 @@ fn get_group(bits: usize, plane: &[u8], g: usize, r: usize) -> u32 {
     word >> (g % per * bits) & ones(bits)
 }
 
-fn put_side(scheme: &Scheme, fields: &Fields, r: usize, side: &mut [u8]) {
+#[inline(always)]
+pub(crate) fn put_side(scheme: &Scheme, fields: &Fields, r: usize, side: &mut [u8]) {
     if scheme.power {
         side[r] = fields.d[0];
     } else {

@@ -4,8 +4,7 @@ pub(crate) mod source;
 
 use crate::error::LoadError;
 use crate::plan::{Plan, Role, TensorId, TensorSpec};
-use sampan_kernels::Kernels;
-use sampan_kernels::Matrix;
+use sampan_kernels::{Arena, Kernels, Matrix};
 use sampan_weights::Checkpoint;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,6 +40,13 @@ impl Model {
         let held = |t: &TensorSpec| t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64;
         let (mut done, total) = (0, plan.kept().map(held).sum());
         checkpoint.check_length()?;
+        let packed = |t: &TensorSpec| match t.role {
+            Role::Matrix => {
+                kernels.packed_bytes(t.format, t.rows_cols().0, t.rows_cols().1).next_multiple_of(64)
+            }
+            Role::Vector | Role::Ids | Role::Constant => 0,
+        };
+        let mut arena = Arena::new(plan.kept().map(packed).sum());
         let mut weights = Vec::with_capacity(plan.tensors.len());
         for (index, spec) in plan.tensors.iter().enumerate() {
             let tensor =
@@ -63,7 +69,7 @@ impl Model {
                             checkpoint.release(&part);
                         }
                     };
-                    let matrix = kernels.pack_in_parts(spec.format, rows, cols, &data, &mut done);
+                    let matrix = kernels.pack_in_parts(&mut arena, spec.format, rows, cols, &data, &mut done);
                     Weight::Matrix(matrix.map_err(|source| LoadError::Pack {
                         name: spec.name.clone(),
                         format: spec.format,

@@ -6,6 +6,8 @@ use crate::layout::{Scheme, SubScales};
 
 /// A quantised format at compile time.
 pub(crate) trait Codes {
+    /// Which it is.
+    const FORMAT: Format;
     /// What the format is made of.
     const SCHEME: Scheme;
 }
@@ -16,6 +18,7 @@ macro_rules! formats {
             #[allow(non_camel_case_types)]
             pub(crate) struct $name;
             impl Codes for $name {
+                const FORMAT: Format = Format::$name;
                 const SCHEME: Scheme = match Scheme::of(Format::$name) {
                     Some(scheme) => scheme,
                     None => panic!("a quantised format"),

@@ -5,7 +5,7 @@ mod activations;
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
-mod codes;
+pub(super) mod codes;
 mod entry;
 mod float;
 mod int;
