@@ -132,7 +132,8 @@ impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots256<C, V, T> {
         unsafe {
             for t in 0..T {
                 if g.is_multiple_of(per_sub) {
-                    self.sums[t] = V::splat(-self.bias * sub_sum::<C>(self.rows.side(t, self.block), j));
+                    let sums = sum_pair::<C>(self.rows.side(t, self.block), j / 2);
+                    self.sums[t] = unbiased::<V>(self.bias, sums, j % 2);
                 }
                 self.sums[t] = dot::<C, V>(self.sums[t], codes, self.x.add(64 * t + 4 * g));
             }
@@ -160,7 +161,8 @@ impl Step for Side32 {
         unsafe {
             let mut sums = [V::splat(0); T];
             for t in 0..T {
-                sums[t] = V::splat(-bias * rows.side(t, block).sum);
+                // 32 bytes add up to 16 bits: the number's first half is the sum, the second only its sign.
+                sums[t] = unbiased::<V>(bias, (&raw const rows.side(t, block).sum).cast(), 0);
             }
             let mut dots = Dots32::<C, V, T> { sums, x: rows.x(0, 32 * block), codes: PhantomData };
             groups::<C, V, PLAIN>(codes, &mut dots);
@@ -233,9 +235,20 @@ impl Step for Side256 {
     }
 }
 
+/// Where a sum of dots begins: `-bias` times the sum of its activations, the `which`-th of the pair at `sums`.
+///
+/// # Safety
+/// As [`Rows16`], and a pair is there.
 #[inline(always)]
-fn sub_sum<C: Codes>(side: &Side256, j: usize) -> i32 {
-    i32::from(if C::SCHEME.sub == 16 { side.sums16[j] } else { side.sums32[j] })
+unsafe fn unbiased<V: Rows16>(bias: i32, sums: *const i16, which: usize) -> V::Ints {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if bias == 0 {
+            return V::splat(0);
+        }
+        let bias = if which == 0 { -bias & 0xffff } else { -bias << 16 };
+        V::dot_pairs(V::splat(0), V::splat(bias), sums)
+    }
 }
 
 #[inline(always)]
