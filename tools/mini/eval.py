@@ -2,7 +2,7 @@
 
     python eval.py --command "../../target/release/sampan run mini"
     python eval.py --weights out/last.pt            # f32
-    python eval.py --weights ../../crates/sampan/assets/mini.gguf
+    python eval.py --weights ../../crates/facade/assets/mini.gguf
 """
 
 from __future__ import annotations

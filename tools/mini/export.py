@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--from", dest="source", type=Path, default=here / "out", help="holds last.pt and tokenizer.json")
     parser.add_argument("--folder", type=Path, default=here / "out" / "hf")
-    parser.add_argument("--gguf", type=Path, default=here.parents[1] / "crates" / "sampan" / "assets" / "mini.gguf")
+    parser.add_argument("--gguf", type=Path, default=here.parents[1] / "crates" / "facade" / "assets" / "mini.gguf")
     parser.add_argument("--golden", type=Path, default=here.parents[1] / "fixtures" / "mini" / "golden.safetensors")
     args = parser.parse_args()
     tokenizer, shape = Tokenizer.from_file(str(args.source / "tokenizer.json")), Shape()

@@ -30,7 +30,7 @@ def plain_buffers() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gguf", type=Path, default=ROOT / "crates" / "sampan" / "assets" / "mini.gguf")
+    parser.add_argument("--gguf", type=Path, default=ROOT / "crates" / "facade" / "assets" / "mini.gguf")
     parser.add_argument("--golden", type=Path, default=ROOT / "fixtures" / "mini" / "golden.safetensors")
     args = parser.parse_args()
     golden = load_file(args.golden)

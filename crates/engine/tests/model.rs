@@ -365,7 +365,7 @@ fn a_request_gets_the_same_in_any_way_on_any_instruction_set() {
 
 #[test]
 fn a_request_gets_the_same_in_any_way_from_a_trained_model() {
-    let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sampan/assets/mini.gguf");
+    let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("../facade/assets/mini.gguf");
     check(&mini, Options::default(), KvFormat::F16, None, &WAYS);
     check_turns(&mini, Options::default(), KvFormat::F16);
 }

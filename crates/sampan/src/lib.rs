@@ -24,28 +24,4 @@
 //! [`Model`] that [`Prepared::load`] gives; for numbers instead of text, [`Model::forward`] itself.
 #![forbid(unsafe_code)]
 
-mod conversation;
-mod embedding;
-mod encoder;
-mod failure;
-mod load;
-pub mod machine;
-mod reranking;
-mod seed;
-mod session;
-mod settings;
-mod source;
-pub mod speech;
-mod stop;
-
-pub use conversation::{Conversation, Message, Role};
-pub use embedding::{EmbedOptions, Embedder, Embedding, Pooling};
-pub use failure::Error;
-pub use load::{DEFAULT_CONTEXT, DEFAULT_SPECULATE, LoadOptions, MemoryShortage, Prepared};
-pub use reranking::{DEFAULT_INSTRUCT, Reranker, Score};
-pub use sampan_engine::Usage;
-pub use sampan_model::{KvFormat, Memory, Model, Plan, Quant};
-pub use sampan_text::Start;
-pub use session::{Answer, Encoded, Finish, Listener, Part, Session};
-pub use settings::Settings;
-pub use source::{Source, nearest_name};
+pub use sampan_facade::*;
