@@ -6,7 +6,7 @@ use sampan_text::{ChatTemplate, GgufVocab, TemplateError, TemplateOptions, Token
 use sampan_weights::{ChatTemplateSource, Checkpoint};
 
 /// Tokens that end a turn or a text in the families that sampan knows, for files that forget to say so.
-const END_TOKENS: [&str; 9] = [
+const END_TOKENS: [&str; 12] = [
     "<|im_end|>",
     "<|endoftext|>",
     "<|eot_id|>",
@@ -16,6 +16,10 @@ const END_TOKENS: [&str; 9] = [
     "<turn|>",
     "<｜end▁of▁sentence｜>",
     "</s>",
+    // A call waits for its result: harmony, Gemma 4.
+    "<|return|>",
+    "<|call|>",
+    "<|tool_response>",
 ];
 
 /// The tokenizer of a checkpoint, from its tokenizer.json or its GGUF keys.

@@ -6,7 +6,7 @@ use crate::conversation::Conversation;
 use crate::settings::Settings;
 use crate::{Error, Role};
 use sampan_engine::{Engine, Event, FinishReason, Request, RequestId, Usage};
-use sampan_text::{ReasoningTags, Special, Start, Tokenizer};
+use sampan_text::{OutputFormat, Special, Start, Tokenizer};
 use serde_json::{Map, Value};
 
 /// Token ids to continue, and what the continuation starts with.
@@ -16,6 +16,8 @@ pub struct Encoded {
     pub ids: Vec<u32>,
     /// Whether the answer begins inside reasoning.
     pub start: Start,
+    /// How the model writes reasoning.
+    pub format: OutputFormat,
 }
 
 impl Session {
@@ -39,7 +41,8 @@ impl Session {
         }
         let prompt = template.render(messages, tools, true, &vars)?;
         let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
-        Ok(Encoded { ids, start: ReasoningTags::THINK.start_after(prompt.text()) })
+        let format = template.output_format();
+        Ok(Encoded { ids, start: format.start_after(prompt.text()), format })
     }
 
     /// Encodes a text to be continued as it stands, with the begin token if the model wants one.
@@ -50,7 +53,7 @@ impl Session {
         let begin = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
         let mut ids: Vec<u32> = begin.into_iter().collect();
         ids.extend(self.tokenizer.encode(text, special).map_err(Error::Encode)?);
-        Ok(Encoded { ids, start: Start::Answer })
+        Ok(Encoded { ids, start: Start::Answer, format: OutputFormat::TEXT })
     }
 
     /// Continues a prompt, telling `listener` as the answer comes.
@@ -73,8 +76,8 @@ impl Session {
             context: self.context,
             vocab_limit: self.tokenizer.vocab_size(),
         })?;
-        let mut output = Output::new(prompt.start, &settings.stop, listener);
-        let (reason, usage) = run(&mut self.engine, &self.tokenizer, id, prompt.start, &mut output);
+        let mut output = Output::new(prompt.format, prompt.start, &settings.stop, listener);
+        let (reason, usage) = run(&mut self.engine, &self.tokenizer, id, prompt, &mut output);
         let finish = match reason {
             FinishReason::Failed(bad) => return Err(bad.into()),
             _ if output.stop.stopped() => Finish::Stop,
@@ -110,10 +113,14 @@ fn run(
     engine: &mut Engine,
     tokenizer: &Tokenizer,
     id: RequestId,
-    start: Start,
+    prompt: &Encoded,
     output: &mut Output<'_>,
 ) -> (FinishReason, Usage) {
-    let mut decoder = if start == Start::Answer { tokenizer.stream_continued() } else { tokenizer.stream() };
+    let mut decoder = match prompt.start {
+        _ if prompt.format.needs_special(false) => tokenizer.stream_with_special(),
+        Start::Answer => tokenizer.stream_continued(),
+        _ => tokenizer.stream(),
+    };
     let (mut piece, mut taken, mut ended) = (String::new(), 0, false);
     loop {
         if output.listener.step().is_break() {

@@ -2,7 +2,7 @@
 
 use super::{Encoded, Session};
 use crate::Error;
-use sampan_text::{Special, Start, Tokenizer};
+use sampan_text::{OutputFormat, Special, Start, Tokenizer};
 
 /// The tokens before the first text, before the second, and where the answer begins, as families call them.
 const MARKERS: [[&str; 3]; 4] = [
@@ -53,6 +53,6 @@ impl Session {
         ids.push(second);
         ids.extend(encode(after)?);
         ids.push(middle);
-        Ok(Encoded { ids, start: Start::Answer })
+        Ok(Encoded { ids, start: Start::Answer, format: OutputFormat::TEXT })
     }
 }

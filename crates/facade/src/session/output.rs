@@ -2,12 +2,12 @@
 
 use super::{Listener, Part};
 use crate::stop::StopMatcher;
-use sampan_text::{Kind, ReasoningSplitter, ReasoningTags, Start};
+use sampan_text::{OutputEvent, OutputFormat, OutputParser, Start};
 use std::ops::ControlFlow;
 
 /// Sorts the text of an answer into reasoning and answer, and ends it at a stop string.
 pub(super) struct Output<'a> {
-    splitter: ReasoningSplitter,
+    parser: OutputParser,
     pub(super) stop: StopMatcher,
     pub(super) text: String,
     pub(super) reasoning: String,
@@ -15,9 +15,14 @@ pub(super) struct Output<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(super) fn new(start: Start, stops: &[String], listener: &'a mut dyn Listener) -> Output<'a> {
+    pub(super) fn new(
+        format: OutputFormat,
+        start: Start,
+        stops: &[String],
+        listener: &'a mut dyn Listener,
+    ) -> Output<'a> {
         Output {
-            splitter: ReasoningSplitter::new(ReasoningTags::THINK, start),
+            parser: OutputParser::new(format, start, None),
             stop: StopMatcher::new(stops),
             text: String::new(),
             reasoning: String::new(),
@@ -26,38 +31,39 @@ impl<'a> Output<'a> {
     }
 
     pub(super) fn push(&mut self, text: &str) -> ControlFlow<()> {
-        for piece in self.splitter.push(text) {
-            self.piece(piece.kind, &piece.text)?;
+        for event in self.parser.push(text) {
+            self.event(event)?;
         }
         ControlFlow::Continue(())
     }
 
     pub(super) fn finish(&mut self) {
-        for piece in self.splitter.finish() {
-            let _ = self.piece(piece.kind, &piece.text);
+        for event in self.parser.finish() {
+            let _ = self.event(event);
         }
         let rest = self.stop.finish();
         let _ = self.say(&rest);
     }
 
-    fn piece(&mut self, kind: Kind, text: &str) -> ControlFlow<()> {
-        match kind {
-            Kind::Answer => {
-                let text = self.stop.push(text);
+    fn event(&mut self, event: OutputEvent) -> ControlFlow<()> {
+        match event {
+            OutputEvent::Content(text) => {
+                let text = self.stop.push(&text);
                 self.say(&text)?;
                 if self.stop.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             }
-            Kind::Reasoning => {
-                self.reasoning.push_str(text);
-                self.listener.text(Part::Reasoning, text)
+            OutputEvent::Reasoning(text) => {
+                self.reasoning.push_str(&text);
+                self.listener.text(Part::Reasoning, &text)
             }
-            Kind::Tag => ControlFlow::Continue(()),
             // What was taken for the answer was reasoning; whoever watched it stream has seen it already.
-            Kind::LateTag => {
+            OutputEvent::ContentWasReasoning => {
                 self.text.push_str(&self.stop.finish());
                 self.reasoning = std::mem::take(&mut self.text);
                 ControlFlow::Continue(())
             }
+            // Without tools there are no calls.
+            _ => ControlFlow::Continue(()),
         }
     }
 

@@ -11,7 +11,7 @@ fn sorted(start: Start, stops: &[&str], pieces: &[&str]) -> (String, String, Str
         heard.push_str(text);
         ControlFlow::Continue(())
     };
-    let mut output = Output::new(start, &stops, &mut listener);
+    let mut output = Output::new(OutputFormat::TEXT, start, &stops, &mut listener);
     for piece in pieces {
         if output.push(piece).is_break() {
             break;

@@ -160,15 +160,18 @@ impl OutputFormat {
         Self { reasoning, tools }
     }
 
-    /// Whether the markup consists of special tokens, so that output must be decoded with them:
+    /// Whether the markup consists of special tokens (with tool calls or without), so that output must be decoded with them:
     /// [`crate::Tokenizer::stream_with_special`]. Tokens that end the generation need not be passed on.
-    pub fn needs_special(&self) -> bool {
-        self.tools.has_special_markup() || self.reasoning == Some(ReasoningTags::GEMMA4)
+    pub fn needs_special(&self, with_tools: bool) -> bool {
+        self.tools == ToolFormat::Harmony
+            || self.reasoning == Some(ReasoningTags::GEMMA4)
+            || (with_tools && self.tools.has_special_markup())
     }
 
     /// Where the answer to a rendered prompt begins.
     pub fn start_after(&self, prompt: &str) -> Start {
         match (self.reasoning, self.tools) {
+            // Channels whose header the prompt has written.
             (_, ToolFormat::Harmony) if prompt.ends_with("<|channel|>analysis<|message|>") => Start::Inside,
             (_, ToolFormat::Harmony) if prompt.ends_with("<|message|>") => Start::Answer,
             (Some(tags), _) => tags.start_after(prompt),

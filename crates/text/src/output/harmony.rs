@@ -158,7 +158,8 @@ impl Harmony {
         // Where the message marker is missing, what is left over is the beginning of the message.
         let left = if whole || rest.is_empty() { 0 } else { header.rest.len() };
         let call = recipient.and_then(|r| self.tool_of(&r));
-        if !(whole && known && typed) && !(whole && header.channel.is_empty() && call.is_some()) {
+        let to_tool = header.channel.is_empty() && call.is_some();
+        if !(whole && (known && typed || to_tool)) {
             events.warn(OutputWarning::OddHeader);
         }
         events.markup(self.held.take(end - left));

@@ -256,9 +256,7 @@ impl Mender {
 /// Copies the escape that `text` begins with; what is none becomes a backslash that stands for itself. Gives the bytes read and
 /// whether it was valid; none if more text is needed.
 fn escape(text: &str, ended: bool, out: &mut String) -> Option<(usize, bool)> {
-    let Some(kind) = text[1..].chars().next() else {
-        return None;
-    };
+    let kind = text[1..].chars().next()?;
     match kind {
         '"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't' => {
             out.push_str(&text[..2]);

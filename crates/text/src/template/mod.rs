@@ -7,7 +7,7 @@ mod strftime;
 mod tojson;
 mod value;
 
-use crate::Prompt;
+use crate::{OutputFormat, Prompt};
 use minijinja::Environment;
 use serde_json::{Map, Value};
 use std::io;
@@ -84,6 +84,18 @@ impl ChatTemplate {
         let env = engine::build(source, options.now.unwrap_or(0)).map_err(error)?;
         let guard = guard::Guard::new(options.markers.clone());
         Ok(Self { env, options, source: source.to_owned(), guard })
+    }
+
+    /// How the model of this template writes reasoning and tool calls.
+    pub fn output_format(&self) -> OutputFormat {
+        OutputFormat::of_template(&self.source)
+    }
+
+    /// Whether the template looks at a variable, such as `enable_thinking`, `thinking` or `reasoning_effort`. To set one that it
+    /// does not look at would be without effect.
+    pub fn understands(&self, variable: &str) -> bool {
+        let template = self.env.get_template(engine::NAME);
+        template.is_ok_and(|t| t.undeclared_variables(false).contains(variable))
     }
 
     /// Renders `messages` (a list of objects as in OpenAI's API). `vars` are further variables of the template
@@ -205,6 +217,19 @@ fn error(e: minijinja::Error) -> TemplateError {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_template_says_which_variables_it_looks_at() {
+        let source = "{% if not thinking is defined %}{% set thinking = false %}{% endif %}{% macro m(x) %}{{ effort }}{% endmacro %}\
+                      {% if enable_thinking is defined and enable_thinking is false %}<think>{% endif %}{{ thinking }}{{ m('key') }}";
+        let template = ChatTemplate::new(source, TemplateOptions::default()).unwrap();
+        for (variable, known) in
+            [("thinking", true), ("enable_thinking", true), ("effort", true), ("key", false), ("x", false)]
+        {
+            assert_eq!(template.understands(variable), known, "{variable}");
+        }
+        assert_eq!(template.output_format().reasoning, Some(crate::ReasoningTags::THINK));
+    }
 
     #[test]
     fn arguments_become_objects_where_they_are_json() {
