@@ -87,6 +87,7 @@ fn rooms_depend_only_downwards() {
         ("engine", &["kernels", "model"]),
         ("facade", &["engine", "kernels", "model", "text", "weights"]),
         ("hub", &["weights"]),
+        ("serve", &["engine", "facade", "hub", "kernels", "model", "text", "weights"]),
     ];
     for (room, allowed) in rooms {
         for dependency in own_dependencies(room) {

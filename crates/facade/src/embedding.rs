@@ -3,10 +3,11 @@
 use crate::Error;
 use crate::encoder::{Encoder, Output};
 use crate::load::Prepared;
-use sampan_model::Logits;
+use sampan_model::{Logits, Model};
 use sampan_weights::{Checkpoint, Kind};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// How the tokens' hidden states become one vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,11 +87,18 @@ impl Embedder {
         pooling: Option<Pooling>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Embedder, Error> {
-        let pooling = match pooling {
-            Some(pooling) => pooling,
-            None => stated_pooling(&prepared.name, &prepared.checkpoint)?.unwrap_or(Pooling::Last),
-        };
-        let encoder = Encoder::load(prepared, progress)?;
+        let pooling = pooling_of(&prepared, pooling)?;
+        let model = Encoder::load(&prepared, progress)?;
+        Embedder::over(&prepared, model, Some(pooling))
+    }
+
+    /// The same over weights that are in memory already.
+    ///
+    /// # Errors
+    /// As [`Embedder::load`].
+    pub fn over(prepared: &Prepared, model: Arc<Model>, pooling: Option<Pooling>) -> Result<Embedder, Error> {
+        let pooling = pooling_of(prepared, pooling)?;
+        let encoder = Encoder::over(prepared, model)?;
         let tokenizer = &encoder.tokenizer;
         let stated = tokenizer.eos().first().copied().filter(|_| tokenizer.add_eos());
         let end = stated.or_else(|| {
@@ -176,6 +184,14 @@ impl Embedder {
             true => Err(Error::EmptyText),
             false => Ok(ids),
         }
+    }
+}
+
+/// The pooling that was asked for, or that the files state, or that of most models.
+fn pooling_of(prepared: &Prepared, asked: Option<Pooling>) -> Result<Pooling, Error> {
+    match asked {
+        Some(pooling) => Ok(pooling),
+        None => Ok(stated_pooling(&prepared.name, &prepared.checkpoint)?.unwrap_or(Pooling::Last)),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::load::Prepared;
 use crate::speech;
 use sampan_model::{Cache, CacheSizes, Chunk, Logits, Model, PAGE, Scratch};
 use sampan_text::{Special, Tokenizer};
+use std::sync::Arc;
 
 /// Tokens that are computed together.
 const BATCH: usize = 512;
@@ -25,7 +26,7 @@ pub(crate) enum Output {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     pub(crate) name: String,
-    pub(crate) model: Model,
+    pub(crate) model: Arc<Model>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) context: usize,
     cache: Cache,
@@ -34,20 +35,31 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Loads the weights; whatever can fail quickly fails before.
-    pub(crate) fn load(prepared: Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Encoder, Error> {
+    /// Loads the weights.
+    pub(crate) fn load(prepared: &Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Arc<Model>, Error> {
+        // Whatever can fail quickly comes before the weights.
+        Encoder::vocabulary(prepared)?;
+        Ok(Arc::new(prepared.load(progress)?))
+    }
+
+    fn vocabulary(prepared: &Prepared) -> Result<Tokenizer, Error> {
         let tokenizer = speech::tokenizer(&prepared.name, &prepared.checkpoint)?;
         let (tokens, rows) = (tokenizer.vocab_size(), prepared.plan.vocab);
         if tokens > rows {
-            return Err(Error::Vocabulary { model: prepared.name, tokens, rows });
+            return Err(Error::Vocabulary { model: prepared.name.clone(), tokens, rows });
         }
-        let model = prepared.load(progress)?;
+        Ok(tokenizer)
+    }
+
+    /// An encoder over weights that may be in use elsewhere too.
+    pub(crate) fn over(prepared: &Prepared, model: Arc<Model>) -> Result<Encoder, Error> {
+        let tokenizer = Encoder::vocabulary(prepared)?;
         let pages = prepared.context.div_ceil(PAGE);
         // The memory that was planned holds one sequence's slot; where slots are large, sequences take turns.
         let together = if model.plan().slot_bytes(prepared.kv, pages) > 0 { 1 } else { TOGETHER };
         let pages = pages.max(BATCH / PAGE + together);
         let cache = Cache::new(model.plan(), CacheSizes { format: prepared.kv, pages, slots: together });
-        let (name, context) = (prepared.name, prepared.context);
+        let (name, context) = (prepared.name.clone(), prepared.context);
         Ok(Encoder { name, model, tokenizer, context, cache, scratch: Scratch::default(), together })
     }
 

@@ -17,6 +17,10 @@ pub const DEFAULT_CONTEXT: usize = 32_768;
 /// How many tokens are proposed at most.
 pub const DEFAULT_SPECULATE: usize = 7;
 
+/// How many full contexts the cache of many sequences has room for, if nothing else is asked for: few of them are full at
+/// the same time, and what begins alike is kept once.
+pub const DEFAULT_SHARES: usize = 4;
+
 /// Below this a context is not made smaller to fit; the model is refused instead.
 const LEAST_DEFAULT_CONTEXT: usize = 2_048;
 
@@ -41,6 +45,11 @@ pub struct LoadOptions {
     /// Tokens that are proposed at most from the text so far and checked together with the next one; 0: none. The answer
     /// is the same, in fewer steps where it repeats what was said before ([`EngineOptions::speculate`]).
     pub speculate: usize,
+    /// Sequences that are computed at the same time.
+    pub streams: usize,
+    /// Tokens that the cache holds of all sequences together. `None`: as many as [`DEFAULT_SHARES`] full contexts (one
+    /// for each sequence, if these are fewer), and less, but at least one, if only that fits into memory.
+    pub pool: Option<usize>,
 }
 
 impl Default for LoadOptions {
@@ -54,6 +63,8 @@ impl Default for LoadOptions {
             quant: None,
             check_memory: true,
             speculate: DEFAULT_SPECULATE,
+            streams: 1,
+            pool: None,
         }
     }
 }
@@ -130,8 +141,8 @@ pub struct Prepared {
     pub kv: KvFormat,
     /// What it will need.
     pub memory: Memory,
-    /// Tokens proposed at most from the text so far.
-    pub speculate: usize,
+    /// How it will be computed.
+    pub engine: EngineOptions,
     /// Things the user should know: a context that was made smaller, or is larger than the model was trained for.
     pub notices: Vec<String>,
 }
@@ -142,6 +153,18 @@ impl Prepared {
     /// # Errors
     /// What is wrong with the files, the configuration or the options.
     pub fn new(source: &Source, options: &LoadOptions) -> Result<Prepared, Error> {
+        Prepared::on(source, options, None)
+    }
+
+    /// The same on kernels that other models run on too, if there are any.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub fn on(
+        source: &Source,
+        options: &LoadOptions,
+        kernels: Option<Arc<Kernels>>,
+    ) -> Result<Prepared, Error> {
         let checkpoint = source.open()?;
         let name = source.to_string();
         if checkpoint.kind() == Kind::NoWeights || checkpoint.tensors().next().is_none() {
@@ -150,28 +173,37 @@ impl Prepared {
         let plan =
             Plan::from_checkpoint(&checkpoint, PlanOptions { exact: options.exact, quant: options.quant })
                 .map_err(|source| Error::Plan { model: name.clone(), source })?;
-        let kernels = Arc::new(options.kernels()?);
+        let kernels = match kernels {
+            Some(kernels) => kernels,
+            None => Arc::new(options.kernels()?),
+        };
         let available = if options.check_memory { available_memory() } else { None };
-        let memory_at = |context| {
-            let engine = engine_options(options.kv, context, options.speculate);
+        let memory_at = |(context, pool): (usize, usize)| {
+            let engine = engine_options(options, context.max(pool));
             let Memory { weights, kv, scratch } =
-                plan.memory(&kernels, options.kv, context, engine.max_batch_tokens);
+                plan.memory(&kernels, options.kv, context.max(pool), engine.max_batch_tokens);
             let scratch = scratch + engine.logits_bytes(&plan);
             Memory { weights, kv: kv + engine.state_bytes(&plan), scratch }
         };
-        let fits = |context| available.is_none_or(|a| memory_at(context).total() as u64 <= a.bytes);
+        let fits = |sizes| available.is_none_or(|a| memory_at(sizes).total() as u64 <= a.bytes);
         let mut notices = Vec::new();
         if !plan.set_aside.is_empty() {
             let parts: Vec<String> = plan.set_aside.iter().map(set_aside).collect();
             notices.push(parts.join("; "));
         }
         let wanted = options.context.unwrap_or(plan.context.min(DEFAULT_CONTEXT));
-        let mut context = wanted;
-        while options.context.is_none() && !fits(context) && context / 2 >= LEAST_DEFAULT_CONTEXT {
-            context /= 2;
+        let shares = options.streams.clamp(1, DEFAULT_SHARES);
+        let mut sizes = (wanted, options.pool.unwrap_or(wanted * shares));
+        while options.pool.is_none() && !fits(sizes) && sizes.1 > sizes.0 {
+            sizes.1 = (sizes.1 - wanted / 2).max(sizes.0);
         }
-        if let Some(available) = available.filter(|_| !fits(context)) {
-            let shortage = MemoryShortage { needed: memory_at(context), context, available };
+        while options.context.is_none() && !fits(sizes) && sizes.0 / 2 >= LEAST_DEFAULT_CONTEXT {
+            sizes.0 /= 2;
+            sizes.1 = options.pool.unwrap_or(sizes.0);
+        }
+        let (context, pool) = sizes;
+        if let Some(available) = available.filter(|_| !fits(sizes)) {
+            let shortage = MemoryShortage { needed: memory_at(sizes), context: context.max(pool), available };
             return Err(Error::Memory { model: name, shortage });
         }
         if context < wanted {
@@ -184,9 +216,10 @@ impl Prepared {
             notices
                 .push(format!("the model was trained for {trained} tokens; answers beyond that may be poor"));
         }
-        let memory = memory_at(context);
-        let LoadOptions { kv, speculate, .. } = *options;
-        Ok(Prepared { name, checkpoint, plan, kernels, context, kv, memory, speculate, notices })
+        let memory = memory_at(sizes);
+        let engine = engine_options(options, context.max(pool));
+        let kv = options.kv;
+        Ok(Prepared { name, checkpoint, plan, kernels, context, kv, memory, engine, notices })
     }
 
     /// Refuses a model that predicts no tokens.
@@ -212,16 +245,16 @@ impl Prepared {
     }
 }
 
-/// One sequence at a time. Where layers have windows or states, these are kept as they were at the ends of the last
-/// prompts, so that a conversation goes on from there.
-pub(crate) fn engine_options(kv: KvFormat, context: usize, speculate: usize) -> EngineOptions {
-    let pages = context.div_ceil(PAGE) + 1;
+/// The engine for a cache of `tokens`. Where layers have windows or states, these are kept as they were at the ends of the
+/// last prompts, so that a conversation goes on from there.
+fn engine_options(options: &LoadOptions, tokens: usize) -> EngineOptions {
+    let streams = options.streams.max(1);
     EngineOptions {
-        kv_format: kv,
-        pages,
-        max_running: 1,
-        snapshots: 2,
-        speculate,
+        kv_format: options.kv,
+        pages: tokens.div_ceil(PAGE) + streams,
+        max_running: streams,
+        snapshots: 2 * streams,
+        speculate: options.speculate,
         ..EngineOptions::default()
     }
 }

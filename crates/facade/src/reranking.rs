@@ -3,9 +3,10 @@
 use crate::Error;
 use crate::encoder::{Encoder, Output};
 use crate::load::Prepared;
-use sampan_model::Logits;
+use sampan_model::{Logits, Model};
 use sampan_text::Special;
 use sampan_weights::Checkpoint;
+use std::sync::Arc;
 
 /// What documents are for when nothing else is said.
 pub const DEFAULT_INSTRUCT: &str =
@@ -41,19 +42,18 @@ impl Reranker {
     /// # Errors
     /// What is wrong with the files, or a model that cannot say `yes` and `no`.
     pub fn load(prepared: Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Reranker, Error> {
-        let unsuited = |model: &str, why: &str| Error::Unsuited {
-            model: model.to_owned(),
-            why: why.to_owned(),
-            instead: "choose a model of the kind of Qwen3-Reranker".into(),
-        };
-        let Some(head) = prepared.plan.head else {
-            return Err(unsuited(&prepared.name, "it has no head: it makes vectors"));
-        };
-        let labels = match head.rows == prepared.plan.vocab {
-            true => None,
-            false => Some(labels(&prepared.checkpoint, head.rows)?),
-        };
-        let encoder = Encoder::load(prepared, progress)?;
+        own_labels(&prepared)?;
+        let model = Encoder::load(&prepared, progress)?;
+        Reranker::over(&prepared, model)
+    }
+
+    /// The same over weights that are in memory already.
+    ///
+    /// # Errors
+    /// As [`Reranker::load`].
+    pub fn over(prepared: &Prepared, model: Arc<Model>) -> Result<Reranker, Error> {
+        let labels = own_labels(prepared)?;
+        let encoder = Encoder::over(prepared, model)?;
         let place = |word: &str| match &labels {
             None => encoder.tokenizer.id_of(word).map(|id| id as usize),
             Some(labels) => labels.iter().position(|label| label == word),
@@ -100,6 +100,23 @@ impl Reranker {
             return Err(Error::NotFinite { model: self.encoder.name.clone() });
         }
         Ok(scores.into_iter().zip(ids).map(|(score, ids)| Score { tokens: ids.len(), score }).collect())
+    }
+}
+
+fn unsuited(model: &str, why: &str) -> Error {
+    Error::Unsuited {
+        model: model.to_owned(),
+        why: why.to_owned(),
+        instead: "choose a model of the kind of Qwen3-Reranker".into(),
+    }
+}
+
+/// What the rows of the head mean, if they are no tokens.
+fn own_labels(prepared: &Prepared) -> Result<Option<Vec<String>>, Error> {
+    match prepared.plan.head {
+        None => Err(unsuited(&prepared.name, "it has no head: it makes vectors")),
+        Some(head) if head.rows == prepared.plan.vocab => Ok(None),
+        Some(head) => labels(&prepared.checkpoint, head.rows).map(Some),
     }
 }
 

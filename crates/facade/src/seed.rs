@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// The standard library seeds its hash tables from the system's randomness; that is enough here. Kept below 2^53
 /// so that every JSON reader gets it exactly.
-pub(crate) fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     RandomState::new().hash_one(Instant::now()) >> 11
 }
 

@@ -2,7 +2,7 @@
 
 use sampan_engine::Sampling;
 use sampan_weights::{Checkpoint, Error};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How an answer is generated.
 ///
@@ -106,6 +106,11 @@ impl Settings {
             self.temperature = 0.0;
         }
         Ok(())
+    }
+
+    /// What the chat template is told beside the messages.
+    pub fn template_variables(&self) -> Map<String, Value> {
+        self.think.map(|think| ("enable_thinking".into(), think.into())).into_iter().collect()
     }
 
     /// The same for the engine, which wants a seed.

@@ -2,36 +2,44 @@
 
 /// Looks for stop strings in a text that arrives piece by piece.
 #[derive(Debug)]
-pub(crate) struct StopMatcher {
+pub struct StopMatcher {
     stops: Vec<String>,
     /// Text that may be the beginning of a stop string.
     held: String,
-    stopped: bool,
+    /// Which of them was found.
+    found: Option<usize>,
 }
 
 impl StopMatcher {
-    pub(crate) fn new(stops: &[String]) -> StopMatcher {
+    /// A matcher at the beginning of a text; empty stop strings are left out.
+    pub fn new(stops: &[String]) -> StopMatcher {
         let stops = stops.iter().filter(|stop| !stop.is_empty()).cloned().collect();
-        StopMatcher { stops, held: String::new(), stopped: false }
+        StopMatcher { stops, held: String::new(), found: None }
     }
 
     /// Whether a stop string was found; what comes later is not part of the answer.
-    pub(crate) fn stopped(&self) -> bool {
-        self.stopped
+    pub fn stopped(&self) -> bool {
+        self.found.is_some()
+    }
+
+    /// The stop string that was found.
+    pub fn found(&self) -> Option<&str> {
+        Some(&self.stops[self.found?])
     }
 
     /// The text that is certain not to belong to a stop string.
-    pub(crate) fn push(&mut self, piece: &str) -> String {
-        if self.stopped {
+    pub fn push(&mut self, piece: &str) -> String {
+        if self.stopped() {
             return String::new();
         }
         if self.stops.is_empty() {
             return piece.to_owned();
         }
         self.held.push_str(piece);
-        let found = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        if let Some(at) = found {
-            self.stopped = true;
+        let places = self.stops.iter().enumerate();
+        let found = places.filter_map(|(i, stop)| Some((self.held.find(stop.as_str())?, i))).min();
+        if let Some((at, which)) = found {
+            self.found = Some(which);
             self.held.truncate(at);
             return std::mem::take(&mut self.held);
         }
@@ -40,7 +48,7 @@ impl StopMatcher {
     }
 
     /// What was held back, when no more text comes.
-    pub(crate) fn finish(&mut self) -> String {
+    pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 }

@@ -1,6 +1,6 @@
 //! What can be typed, and the way from there to an exit code.
 
-use crate::command::{bench, check, convert, doctor, embed, rerank, run, show, template, tokenize};
+use crate::command::{bench, check, convert, doctor, embed, rerank, run, serve, show, template, tokenize};
 use crate::environment::Environment;
 use crate::error::{AppError, Exit};
 use crate::render::Terminal;
@@ -25,6 +25,8 @@ Try it without any download: sampan run mini \"three plus four\"";
 enum Command {
     /// Talk to a model, or pipe text through it
     Run(run::RunArgs),
+    /// Answer programs over HTTP: the APIs of OpenAI, Anthropic and Ollama
+    Serve(serve::ServeArgs),
     /// Turn texts into vectors
     Embed(embed::EmbedArgs),
     /// Sort documents by how well they answer a query
@@ -75,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
 fn dispatch(command: Command, context: &Context) -> Result<(), AppError> {
     match command {
         Command::Run(args) => run::run(args, context),
+        Command::Serve(args) => serve::run(args, context),
         Command::Embed(args) => embed::run(args, context),
         Command::Rerank(args) => rerank::run(args, context),
         Command::Check(args) => check::run(args, context),

@@ -4,58 +4,12 @@ use super::output::Output;
 use super::{Answer, Finish, Listener, Session};
 use crate::conversation::Conversation;
 use crate::settings::Settings;
+use crate::speech::Encoded;
 use crate::{Error, Role};
 use sampan_engine::{Engine, Event, FinishReason, Request, RequestId, Usage};
-use sampan_text::{OutputFormat, Special, Start, Tokenizer};
-use serde_json::{Map, Value};
-
-/// Token ids to continue, and what the continuation starts with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
-    /// The prompt.
-    pub ids: Vec<u32>,
-    /// Whether the answer begins inside reasoning.
-    pub start: Start,
-    /// How the model writes reasoning.
-    pub format: OutputFormat,
-}
+use sampan_text::Tokenizer;
 
 impl Session {
-    /// Renders messages (objects with `role` and `content`) with the model's template and encodes the result.
-    /// Text in the messages never becomes a control token.
-    ///
-    /// # Errors
-    /// When there is no template or it fails.
-    pub fn encode_messages(
-        &self,
-        messages: &Value,
-        tools: Option<&Value>,
-        think: Option<bool>,
-    ) -> Result<Encoded, Error> {
-        let templates = self.templates.as_ref().map_err(|e| Error::Template(e.clone()))?;
-        let template =
-            templates.get(tools.is_some()).ok_or_else(|| Error::NoTemplate { model: self.name.clone() })?;
-        let mut vars = Map::new();
-        if let Some(think) = think {
-            vars.insert("enable_thinking".into(), think.into());
-        }
-        let prompt = template.render(messages, tools, true, &vars)?;
-        let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
-        let format = template.output_format();
-        Ok(Encoded { ids, start: format.start_after(prompt.text()), format })
-    }
-
-    /// Encodes a text to be continued as it stands, with the begin token if the model wants one.
-    ///
-    /// # Errors
-    /// When the text cannot be encoded.
-    pub fn encode_text(&self, text: &str, special: Special) -> Result<Encoded, Error> {
-        let begin = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
-        let mut ids: Vec<u32> = begin.into_iter().collect();
-        ids.extend(self.tokenizer.encode(text, special).map_err(Error::Encode)?);
-        Ok(Encoded { ids, start: Start::Answer, format: OutputFormat::TEXT })
-    }
-
     /// Continues a prompt, telling `listener` as the answer comes.
     ///
     /// # Errors
@@ -72,12 +26,12 @@ impl Session {
             prompt: prompt.ids.clone(),
             sampling: settings.sampling(seed),
             max_tokens: settings.max_tokens,
-            stop_tokens: self.stop_tokens.clone(),
+            stop_tokens: self.speech.stop_tokens.clone(),
             context: self.context,
-            vocab_limit: self.tokenizer.vocab_size(),
+            vocab_limit: self.speech.tokenizer.vocab_size(),
         })?;
         let mut output = Output::new(prompt.format, prompt.start, &settings.stop, listener);
-        let (reason, usage) = run(&mut self.engine, &self.tokenizer, id, prompt, &mut output);
+        let (reason, usage) = run(&mut self.engine, &self.speech.tokenizer, id, prompt, &mut output);
         let finish = match reason {
             FinishReason::Failed(bad) => return Err(bad.into()),
             _ if output.stop.stopped() => Finish::Stop,
@@ -93,7 +47,7 @@ impl Session {
     /// Adds the model's answer to a conversation that a user's message ends.
     ///
     /// # Errors
-    /// As [`Session::encode_messages`] and [`Session::answer`]; the conversation is then as it was.
+    /// As [`Speech::encode_messages`](crate::speech::Speech::encode_messages) and [`Session::answer`]; the conversation is then as it was.
     pub fn reply(
         &mut self,
         conversation: &mut Conversation,
@@ -101,7 +55,8 @@ impl Session {
         listener: &mut dyn Listener,
     ) -> Result<Answer, Error> {
         debug_assert!(conversation.turns().last().is_some_and(|m| m.role == Role::User));
-        let prompt = self.encode_messages(&conversation.to_json(), None, settings.think)?;
+        let prompt =
+            self.speech.encode_messages(&conversation.to_json(), None, &settings.template_variables())?;
         let answer = self.answer(&prompt, settings, listener)?;
         conversation.assistant(answer.text.trim_end(), answer.reasoning.as_str());
         Ok(answer)

@@ -1,19 +1,16 @@
 //! A loaded model that answers.
 
 mod answer;
-mod fill;
 mod output;
 
-pub use answer::Encoded;
-
 use crate::Error;
-use crate::load::{LoadOptions, Prepared, engine_options};
+use crate::load::{LoadOptions, Prepared};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::speech::{self, Templates};
+use crate::speech::Speech;
 use sampan_engine::{Engine, Usage};
 use sampan_model::{KvFormat, Memory, Model, Plan};
-use sampan_text::{TemplateError, Tokenizer};
+use sampan_text::Tokenizer;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,13 +19,9 @@ use std::time::{Duration, Instant};
 /// again.
 #[derive(Debug)]
 pub struct Session {
-    name: String,
     model: Arc<Model>,
     engine: Engine,
-    tokenizer: Tokenizer,
-    templates: Result<Templates, TemplateError>,
-    stop_tokens: Vec<u32>,
-    settings: Settings,
+    speech: Speech,
     context: usize,
     kv: KvFormat,
     memory: Memory,
@@ -151,25 +144,12 @@ impl Session {
         let begin = Instant::now();
         // Whatever can fail quickly comes before the weights.
         prepared.check_generates()?;
-        let tokenizer = speech::tokenizer(&prepared.name, &prepared.checkpoint)?;
-        let (tokens, rows) = (tokenizer.vocab_size(), prepared.plan.vocab);
-        if tokens > rows {
-            return Err(Error::Vocabulary { model: prepared.name, tokens, rows });
-        }
-        let templates = Templates::of(prepared.checkpoint.chat_template()?.as_ref(), Some(&tokenizer));
-        let settings = Settings::of(&prepared.checkpoint)?;
-        let mut stop_tokens = speech::stop_tokens(&prepared.checkpoint, &tokenizer);
-        stop_tokens.extend(fill::stop_tokens(&tokenizer));
+        let speech = Speech::of(&prepared)?;
         let model = Arc::new(prepared.load(progress)?);
-        let engine = engine_options(prepared.kv, prepared.context, prepared.speculate);
         Ok(Session {
-            engine: Engine::new(model.clone(), engine),
-            name: prepared.name,
+            engine: Engine::new(model.clone(), prepared.engine),
             model,
-            tokenizer,
-            templates,
-            stop_tokens,
-            settings,
+            speech,
             context: prepared.context,
             kv: prepared.kv,
             memory: prepared.memory,
@@ -180,7 +160,7 @@ impl Session {
 
     /// The model as it was named.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.speech.name
     }
 
     /// What the model is.
@@ -193,14 +173,19 @@ impl Session {
         &self.model
     }
 
+    /// What the model knows of words, and how prompts are made.
+    pub fn speech(&self) -> &Speech {
+        &self.speech
+    }
+
     /// The vocabulary.
     pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+        &self.speech.tokenizer
     }
 
     /// What the model's files recommend.
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.speech.settings
     }
 
     /// Tokens that prompt and answer may have together.

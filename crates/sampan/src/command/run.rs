@@ -161,10 +161,10 @@ impl Input {
     fn encode(&self, session: &Session, settings: &Settings, args: &RunArgs) -> Result<Encoded> {
         let special = if args.special { Special::Parse } else { Special::AsText };
         Ok(match (self, &args.suffix) {
-            (Input::Text(before), Some(after)) => session.encode_fill(before, after)?,
-            (Input::Text(text), None) => session.encode_text(text, special)?,
+            (Input::Text(before), Some(after)) => session.speech().encode_fill(before, after)?,
+            (Input::Text(text), None) => session.speech().encode_text(text, special)?,
             (Input::Messages { messages, tools }, _) => {
-                session.encode_messages(messages, tools.as_ref(), settings.think)?
+                session.speech().encode_messages(messages, tools.as_ref(), &settings.template_variables())?
             }
         })
     }

@@ -101,6 +101,11 @@ impl ChatTemplate {
         template.is_ok_and(|t| t.undeclared_variables(false).contains(variable))
     }
 
+    /// The template as it was given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Renders `messages` (a list of objects as in OpenAI's API). `vars` are further variables of the template
     /// (`enable_thinking`, …) and win over the standard ones.
     ///

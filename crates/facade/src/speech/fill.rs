@@ -1,6 +1,6 @@
 //! Filling in the middle: what belongs between two texts (Bavarian et al., arXiv 2207.14255).
 
-use super::{Encoded, Session};
+use super::{Encoded, Speech};
 use crate::Error;
 use sampan_text::{OutputFormat, Special, Start, Tokenizer};
 
@@ -37,7 +37,7 @@ pub(super) fn stop_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
     }
 }
 
-impl Session {
+impl Speech {
     /// Encodes two texts for what belongs between them. Nothing in them becomes a control token.
     ///
     /// # Errors

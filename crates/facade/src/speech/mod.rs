@@ -1,5 +1,10 @@
 //! What a checkpoint says about words: its tokenizer, its chat template, the tokens that end an answer.
 
+mod fill;
+mod prompt;
+
+pub use prompt::{Encoded, Speech};
+
 use crate::Error;
 use crate::settings::end_ids;
 use sampan_text::{ChatTemplate, GgufVocab, TemplateError, TemplateOptions, Tokenizer};
@@ -101,7 +106,7 @@ pub fn template_options(tokenizer: Option<&Tokenizer>) -> TemplateOptions {
 
 /// Every token that ends an answer: those that generation_config.json, config.json and the tokenizer name, and the
 /// well-known ones that the vocabulary has.
-pub(crate) fn stop_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
+fn stop_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
     let known =
         END_TOKENS.iter().filter_map(|name| tokenizer.id_of(name)).filter(|&id| tokenizer.is_special(id));
     let mut ids = end_ids(checkpoint.generation_config());

@@ -1,0 +1,105 @@
+//! Everything about a model that concerns words, and the prompts that it makes of them.
+
+use super::{Templates, fill, stop_tokens, tokenizer};
+use crate::settings::Settings;
+use crate::{Error, Prepared};
+use sampan_text::{ChatTemplate, OutputFormat, Prompt, Special, Start, TemplateError, Tokenizer};
+use serde_json::{Map, Value};
+
+/// Token ids to continue, and what the continuation starts with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// The prompt.
+    pub ids: Vec<u32>,
+    /// Whether the answer begins inside reasoning.
+    pub start: Start,
+    /// How the model writes reasoning and tool calls.
+    pub format: OutputFormat,
+}
+
+/// Everything about a model that concerns words: vocabulary, chat templates, the tokens that end an answer, and what its
+/// files recommend for answers.
+#[derive(Debug)]
+pub struct Speech {
+    /// The model as it was named.
+    pub name: String,
+    /// The vocabulary.
+    pub tokenizer: Tokenizer,
+    /// Tokens that end an answer.
+    pub stop_tokens: Vec<u32>,
+    /// What the model's files recommend.
+    pub settings: Settings,
+    templates: Result<Templates, TemplateError>,
+}
+
+impl Speech {
+    /// Reads what a model's files say about words. A template that cannot be compiled is an error only when it is needed.
+    ///
+    /// # Errors
+    /// When there is no usable tokenizer, it does not belong to the weights, or a recommended setting makes no sense.
+    pub fn of(prepared: &Prepared) -> Result<Speech, Error> {
+        let tokenizer = tokenizer(&prepared.name, &prepared.checkpoint)?;
+        let (tokens, rows) = (tokenizer.vocab_size(), prepared.plan.vocab);
+        if tokens > rows {
+            return Err(Error::Vocabulary { model: prepared.name.clone(), tokens, rows });
+        }
+        let templates = Templates::of(prepared.checkpoint.chat_template()?.as_ref(), Some(&tokenizer));
+        let settings = Settings::of(&prepared.checkpoint)?;
+        let mut stop_tokens = stop_tokens(&prepared.checkpoint, &tokenizer);
+        stop_tokens.extend(fill::stop_tokens(&tokenizer));
+        Ok(Speech { name: prepared.name.clone(), tokenizer, stop_tokens, settings, templates })
+    }
+
+    /// Renders messages (objects with `role` and `content`) with the model's template. `vars` are further variables of
+    /// the template (`enable_thinking`, ...). `answer`: whether the prompt ends where the model's answer begins.
+    ///
+    /// # Errors
+    /// When there is no template or it fails.
+    pub fn render(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        vars: &Map<String, Value>,
+        answer: bool,
+    ) -> Result<Prompt, Error> {
+        Ok(self.template(tools.is_some())?.render(messages, tools, answer, vars)?)
+    }
+
+    /// Renders messages with the model's template and encodes the result. Text in the messages never becomes a control
+    /// token.
+    ///
+    /// # Errors
+    /// As [`Speech::render`].
+    pub fn encode_messages(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        vars: &Map<String, Value>,
+    ) -> Result<Encoded, Error> {
+        let template = self.template(tools.is_some())?;
+        let prompt = template.render(messages, tools, true, vars)?;
+        let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
+        let format = template.output_format();
+        Ok(Encoded { ids, start: format.start_after(prompt.text()), format })
+    }
+
+    /// Encodes a text to be continued as it stands, with the begin token if the model wants one.
+    ///
+    /// # Errors
+    /// When the text cannot be encoded.
+    pub fn encode_text(&self, text: &str, special: Special) -> Result<Encoded, Error> {
+        let begin = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
+        let mut ids: Vec<u32> = begin.into_iter().collect();
+        ids.extend(self.tokenizer.encode(text, special).map_err(Error::Encode)?);
+        Ok(Encoded { ids, start: Start::Answer, format: OutputFormat::TEXT })
+    }
+
+    /// The template for conversations with or without tools.
+    ///
+    /// # Errors
+    /// When there is none or it cannot be compiled.
+    pub fn template(&self, with_tools: bool) -> Result<&ChatTemplate, Error> {
+        let templates = self.templates.as_ref().map_err(|e| Error::Template(e.clone()))?;
+        templates.get(with_tools).ok_or_else(|| Error::NoTemplate { model: self.name.clone() })
+    }
+}

@@ -1,0 +1,177 @@
+//! `sampan serve`: models behind the APIs that programs already speak.
+
+use super::say;
+use crate::cli::Context;
+use crate::environment::Environment;
+use crate::error::{AppError, Result};
+use crate::flags::LoadArgs;
+use clap::{Args, ValueEnum};
+use sampan::{DEFAULT_SPECULATE, LoadOptions};
+use sampan_serve::{KeepAlive, Key, Limits, Named, ServeError, ServeOptions};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Answer programs over HTTP: the APIs of OpenAI, Anthropic and Ollama.
+///
+/// Listens on this machine only, unless --host says otherwise; then clients need an API key.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// Models to serve: files, folders or `mini`; `NAME=MODEL` gives one another name. The first answers requests that
+    /// name none
+    #[arg(value_name = "MODEL", default_value = "mini")]
+    models: Vec<String>,
+    #[command(flatten)]
+    load: LoadArgs,
+    /// Sequences that are computed at the same time
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    streams: u16,
+    /// Tokens that the cache holds of all requests together [default: four full contexts, or what fits]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(32..))]
+    cache: Option<u32>,
+    /// Propose at most so many tokens from the text so far and check them in one pass; 0 is off
+    #[arg(long, value_name = "TOKENS", default_value_t = DEFAULT_SPECULATE)]
+    speculate: usize,
+    /// Load each model when it is first asked for
+    #[arg(long)]
+    lazy: bool,
+    /// Seconds that a model stays in memory after its last request [default: for ever]
+    #[arg(long, value_name = "SECONDS")]
+    keep_alive: Option<u64>,
+    #[command(flatten)]
+    edge: EdgeArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// How the log on stderr is written
+    #[arg(long, value_name = "FORM", default_value = "text")]
+    log: LogForm,
+}
+
+/// Who may ask, and from where.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Access")]
+struct EdgeArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// A file with API keys, one in a line; behind it, if wanted, name=NAME per-minute=N concurrent=N. (One key can be
+    /// given as SAMPAN_API_KEY in the environment)
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// A name by which clients may call this server, beside localhost and addresses; can be given several times
+    #[arg(long, value_name = "NAME")]
+    host_name: Vec<String>,
+    /// The origin of web pages that may use this server, such as https://chat.example; can be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Vec<String>,
+}
+
+/// What a request may take.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Mebibytes of a request
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    max_body: u32,
+    /// Tokens of a prompt [default: what the context holds]
+    #[arg(long, value_name = "TOKENS")]
+    max_prompt: Option<usize>,
+    /// Seconds that an answer may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    max_time: u64,
+    /// Connections at the same time; more wait
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..))]
+    max_connections: u16,
+    /// Seconds that requests under way have to end when the server is told to
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    grace: u64,
+}
+
+/// How a log is written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogForm {
+    /// For people.
+    Text,
+    /// One JSON object in a line.
+    Json,
+    /// Not at all.
+    Off,
+}
+
+pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<()> {
+    let keys = keys(&args, &context.environment)?;
+    log(args.log, context.terminal.stderr && context.terminal.colour);
+    let models: Vec<Named> = args.models.iter().map(|text| Named::parse(text)).collect();
+    for (at, model) in models.iter().enumerate() {
+        if models[..at].iter().any(|other| other.name == model.name) {
+            return Err(AppError::user(format!("two models are called {:?}", model.name))
+                .hint("give one of them another name: NAME=MODEL"));
+        }
+        // A model that is not there is known at once, and not when it is first asked for.
+        model.source.open()?;
+    }
+    let options = ServeOptions {
+        models,
+        load: LoadOptions {
+            speculate: args.speculate,
+            streams: args.streams.into(),
+            pool: args.cache.map(|n| n as usize),
+            ..args.load.options()
+        },
+        keep: args.keep_alive.map_or(KeepAlive::Forever, |s| KeepAlive::For(Duration::from_secs(s))),
+        lazy: args.lazy,
+        address: SocketAddr::new(args.edge.host, args.edge.port),
+        keys,
+        hosts: args.edge.host_name,
+        origins: args.edge.origin,
+        limits: Limits {
+            body: args.limits.max_body as usize * (1 << 20),
+            prompt: args.limits.max_prompt,
+            answer_time: Duration::from_secs(args.limits.max_time),
+            connections: args.limits.max_connections.into(),
+            grace: Duration::from_secs(args.limits.grace),
+            ..Limits::default()
+        },
+    };
+    sampan_serve::run(options, &mut |address| say(&format!("listening on http://{address}")))?;
+    Ok(())
+}
+
+/// The keys of the file and of the environment.
+fn keys(args: &ServeArgs, environment: &Environment) -> Result<Vec<Key>> {
+    let mut keys = Vec::new();
+    if let Some(path) = &args.edge.api_key_file {
+        let text = std::fs::read_to_string(path).map_err(|e| AppError::file("read", path, &e))?;
+        keys = Key::parse_all(&text)
+            .map_err(|why| AppError::user(format!("{}: {why}", path.display())).hint("one key in a line"))?;
+        if keys.is_empty() {
+            return Err(AppError::user(format!("{} holds no key", path.display())).hint("one key in a line"));
+        }
+    }
+    keys.extend(environment.api_key.as_ref().map(|key| Key::new("environment", &key.0)));
+    Ok(keys)
+}
+
+/// Writes what happens to stderr. A log that cannot be written is no reason to stop serving.
+fn log(form: LogForm, colour: bool) {
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::INFO)
+        .with_ansi(colour)
+        .with_target(false)
+        .log_internal_errors(false);
+    match form {
+        LogForm::Text => builder.init(),
+        LogForm::Json => builder.json().init(),
+        LogForm::Off => {}
+    }
+}
+
+impl From<ServeError> for AppError {
+    fn from(error: ServeError) -> AppError {
+        AppError::user(&error).hint(error.hint())
+    }
+}

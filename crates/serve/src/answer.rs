@@ -1,0 +1,168 @@
+//! What comes back, free of any dialect: pieces as they come, or choices when all have come.
+
+use crate::failure::Failure;
+use crate::job::Dropped;
+use crate::loaded::Loaded;
+use sampan_engine::Usage;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Answers under way. Dropping it cancels them.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) pieces: mpsc::Receiver<(usize, Piece)>,
+    pub(crate) choices: usize,
+    /// Tokens of all prompts together.
+    pub(crate) prompt_tokens: usize,
+    pub(crate) dropped: Option<Dropped>,
+    /// Holds the model in memory.
+    pub(crate) loaded: Arc<Loaded>,
+}
+
+/// Where a text belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Reasoning,
+    Content,
+}
+
+/// A token with its log-probability and those of the likeliest tokens in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Scored {
+    pub(crate) token: u32,
+    /// `None` for the first token of a prompt.
+    pub(crate) logprob: Option<f32>,
+    pub(crate) top: Vec<(u32, f32)>,
+}
+
+/// A step of an answer. Each choice gets texts, then exactly one `Ended` or `Failed`.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece {
+    /// More text, with the scores of the tokens that it came from.
+    Text { part: Part, text: String, scores: Vec<Scored> },
+    /// The content so far was reasoning after all.
+    ContentWasReasoning,
+    /// The choice is complete.
+    Ended(Ending),
+    /// The choice will not be completed.
+    Failed(Failure),
+}
+
+/// How a choice ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    pub(crate) finish: Finish,
+    pub(crate) usage: Usage,
+    /// Of the generated tokens, those before the answer.
+    pub(crate) reasoning_tokens: usize,
+    /// Scores of tokens that made no text.
+    pub(crate) scores: Vec<Scored>,
+    /// What the client should know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a choice ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// The model ended it.
+    Stop,
+    /// This stop string came.
+    StopString(String),
+    /// As many tokens as were asked for, or time is up.
+    Length,
+    /// The context is full.
+    Context,
+}
+
+impl Finish {
+    /// OpenAI's word.
+    pub(crate) fn openai(&self) -> &'static str {
+        match self {
+            Finish::Stop | Finish::StopString(_) => "stop",
+            Finish::Length | Finish::Context => "length",
+        }
+    }
+}
+
+/// A complete answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) reasoning: String,
+    pub(crate) content: String,
+    pub(crate) scores: Vec<Scored>,
+    pub(crate) ending: Option<Ending>,
+}
+
+impl Choice {
+    fn take(&mut self, piece: Piece) -> Result<(), Failure> {
+        match piece {
+            Piece::Text { part, text, scores } => {
+                match part {
+                    Part::Reasoning => self.reasoning.push_str(&text),
+                    Part::Content => self.content.push_str(&text),
+                }
+                self.scores.extend(scores);
+            }
+            Piece::ContentWasReasoning => {
+                let content = std::mem::take(&mut self.content);
+                self.reasoning.push_str(&content);
+            }
+            Piece::Ended(mut ending) => {
+                self.scores.append(&mut ending.scores);
+                self.ending = Some(ending);
+            }
+            Piece::Failed(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// How it ended.
+    pub(crate) fn ending(&self) -> Result<&Ending, Failure> {
+        self.ending.as_ref().ok_or_else(lost)
+    }
+}
+
+fn lost() -> Failure {
+    Failure::internal("the engine ended before the answer did")
+}
+
+impl Answer {
+    /// Waits for everything.
+    pub(crate) async fn whole(&mut self) -> Result<Vec<Choice>, Failure> {
+        let mut choices = vec![Choice::default(); self.choices];
+        while let Some((at, piece)) = self.pieces.recv().await {
+            choices[at].take(piece)?;
+        }
+        match choices.iter().all(|choice| choice.ending.is_some()) {
+            true => Ok(choices),
+            false => Err(lost()),
+        }
+    }
+}
+
+/// What an answer cost, over all of its choices.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) prompt: usize,
+    pub(crate) cached: usize,
+    pub(crate) completion: usize,
+    pub(crate) reasoning: usize,
+}
+
+impl Cost {
+    pub(crate) fn new(prompt: usize) -> Cost {
+        Cost { prompt, ..Cost::default() }
+    }
+
+    pub(crate) fn add(&mut self, ending: &Ending) {
+        self.cached = self.cached.max(ending.usage.cached_tokens);
+        self.completion += ending.usage.generated_tokens;
+        self.reasoning += ending.reasoning_tokens;
+    }
+
+    pub(crate) fn of(prompt: usize, choices: &[Choice]) -> Cost {
+        let mut cost = Cost::new(prompt);
+        choices.iter().filter_map(|choice| choice.ending.as_ref()).for_each(|ending| cost.add(ending));
+        cost
+    }
+}

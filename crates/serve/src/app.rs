@@ -1,0 +1,212 @@
+//! What all routes share, and the way from a request to its route and back.
+
+use crate::edge::{Client, Keys, Origins};
+use crate::failure::{Failure, in_dialect};
+use crate::fields::Fields;
+use crate::metrics::Metrics;
+use crate::options::{Limits, ServeOptions};
+use crate::registry::Registry;
+use crate::routes;
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// What all routes share.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) limits: Limits,
+    keys: Keys,
+    origins: Origins,
+    /// Becomes true when answers under way must end.
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl App {
+    pub(crate) fn new(
+        options: &ServeOptions,
+        stop: watch::Receiver<bool>,
+    ) -> Result<App, sampan_facade::Error> {
+        Ok(App {
+            registry: Registry::new(options.models.clone(), options.load.clone(), options.keep)?,
+            metrics: Arc::new(Metrics::new()),
+            limits: options.limits.clone(),
+            keys: Keys::new(options.keys.clone()),
+            origins: Origins { hosts: options.hosts.clone(), origins: options.origins.clone() },
+            stop,
+        })
+    }
+}
+
+impl Limits {
+    /// Refuses prompts beyond the server's own limit.
+    pub(crate) fn check_prompt(&self, tokens: usize) -> Result<(), Failure> {
+        match self.prompt {
+            Some(most) if tokens > most => {
+                let message =
+                    format!("the prompt has {tokens} tokens and this server takes {most}; shorten it");
+                Err(Failure::new(StatusCode::BAD_REQUEST, "prompt_too_long", message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// All routes behind the checks of the edge.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    routes::all()
+        .fallback(async |request: Request| {
+            let message =
+                format!("there is no {} here; /openapi.json lists what there is", request.uri().path());
+            Failure::new(StatusCode::NOT_FOUND, "unknown_route", message)
+        })
+        .method_not_allowed_fallback(async |request: Request| {
+            let message = format!("{} does not take {}", request.uri().path(), request.method());
+            Failure::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
+        })
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(app.clone(), edge))
+        .with_state(app)
+}
+
+/// A panic in a handler: one request fails, and the server goes on.
+fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
+    tracing::error!(panic = text.unwrap_or("unknown"), "a request failed");
+    Failure::internal("the server failed at this request; please report it").into_response()
+}
+
+/// Checks who asks and from where, counts and logs the request without what it says.
+async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let count = app.metrics.in_flight();
+    let (client, response) = match admit(&app, &request) {
+        Err(failure) => (None, failure.into_response()),
+        Ok(Admitted { origin, .. }) if method == Method::OPTIONS => (None, preflight(origin.as_deref())),
+        Ok(Admitted { origin, pass }) => {
+            let client = pass.client().clone();
+            request.extensions_mut().insert(client.clone());
+            let mut response = next.run(request).await;
+            if let Some(origin) = origin.and_then(|o| HeaderValue::try_from(o).ok()) {
+                response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            }
+            // The pass is given back when the last byte has been sent, or nobody wants it any more.
+            let held = (pass, count);
+            let response = response.map(|body| {
+                Body::new(body.map_frame(move |frame| {
+                    let _ = &held;
+                    frame
+                }))
+            });
+            (Some(client), response)
+        }
+    };
+    let mut response = in_dialect(&path, response);
+    secure(&mut response);
+    let status = response.status().as_u16();
+    let handler = routes::name(&path);
+    app.metrics.http(handler, method.as_str(), status);
+    let client = client.map(|c| c.name).unwrap_or_default();
+    tracing::info!(%method, path = handler, status, client, ms = begun.elapsed().as_millis() as u64, "request");
+    response
+}
+
+struct Admitted {
+    origin: Option<String>,
+    pass: crate::edge::Pass,
+}
+
+fn admit(app: &App, request: &Request) -> Result<Admitted, Failure> {
+    let origin = app.origins.check(request.headers(), request.uri())?;
+    let path = request.uri().path();
+    // The page's own files hold no secrets, and a browser has no key before it has the page.
+    let open = request.method() == Method::OPTIONS || crate::page::is_file(path);
+    let pass = if open { crate::edge::Pass::open() } else { app.keys.admit(request.headers())? };
+    if *app.stop.borrow() {
+        return Err(Failure::shutdown());
+    }
+    Ok(Admitted { origin, pass })
+}
+
+/// What a browser asks before it lets a page of another origin ask.
+fn preflight(origin: Option<&str>) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    if let Some(origin) = origin.and_then(|o| HeaderValue::try_from(o).ok()) {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+        let allowed = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta";
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// No answer is to be guessed at, framed, or kept.
+fn secure(response: &mut Response) {
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    );
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// The fields of a request's body, and who sent it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) fields: Fields,
+    pub(crate) client: Client,
+}
+
+impl FromRequest<Arc<App>> for Asked {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Asked, Failure> {
+        let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
+        let bytes = read(request, &app.limits).await?;
+        Ok(Asked { fields: Fields::parse(&bytes)?, client })
+    }
+}
+
+/// Reads a body within the limits of size and time.
+async fn read(request: Request, limits: &Limits) -> Result<Bytes, Failure> {
+    let too_large = || {
+        let message = format!("the body is larger than {} bytes, which is this server's limit", limits.body);
+        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
+    };
+    let length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let body = request.into_body();
+    if length.is_some_and(|n| n > limits.body as u64) {
+        drain(body).await;
+        return Err(too_large());
+    }
+    let read = tokio::time::timeout(limits.read_time, Limited::new(body, limits.body).collect()).await;
+    match read {
+        Err(_) => {
+            Err(Failure::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", "the body did not come in time"))
+        }
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Failure::invalid(format!("the body cannot be read: {error}"))),
+    }
+}
+
+/// Throws a body away, so that a client that sends before it reads gets its answer; but not for long.
+async fn drain(mut body: Body) {
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
+}

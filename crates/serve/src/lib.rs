@@ -1,0 +1,37 @@
+//! The engine behind the APIs that programs already speak.
+//!
+//! A request's way: `edge` (may it come in), `openai` (what does it want, as a `Job`), `registry` (which model), `generate`
+//! (prompt, engine, pieces), and back out as one object or as a `stream`. Everything between the first and the last is free
+//! of any dialect, so that nothing that a model does is written twice.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod anthropic;
+mod app;
+mod edge;
+mod failure;
+mod fields;
+mod generate;
+mod job;
+mod loaded;
+mod metrics;
+mod ollama;
+mod openai;
+mod options;
+mod page;
+mod registry;
+mod routes;
+mod server;
+mod service;
+mod stream;
+mod wire;
+mod words;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use edge::Key;
+pub use options::{Limits, ServeOptions};
+pub use registry::{KeepAlive, Named};
+pub use server::{ServeError, run};

@@ -1,0 +1,230 @@
+//! `/api/chat` and `/api/generate`.
+
+use super::{keep_alive, options, timestamp};
+use crate::answer::{Answer, Choice, Cost, Ending, Finish, Part, Piece};
+use crate::app::{App, Asked};
+use crate::failure::{Dialect, Failure};
+use crate::fields::Fields;
+use crate::generate;
+use crate::job::{Input, Job};
+use crate::loaded::Loaded;
+use crate::service::json_body;
+use crate::stream::{self, Form, Frame, Frames};
+use crate::wire;
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::Instant;
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Whose answer it is: the two routes put the text in different places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Chat,
+    Generate,
+}
+
+pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<Response> {
+    let begun = Instant::now();
+    let mut fields = asked.fields;
+    let model = fields.need_text("model")?;
+    let list = fields.list("messages")?.unwrap_or_default();
+    let mut messages = Vec::new();
+    for (at, value) in list.into_iter().enumerate() {
+        messages.push(message(value, &format!("messages[{at}]"))?);
+    }
+    fields.only("tools", &[json!([])])?;
+    let loaded = app.registry.get(Some(&model)).await?;
+    let vars = think(&mut fields, &loaded)?;
+    let input = (!messages.is_empty()).then_some(Input::Chat { messages, tools: None, vars });
+    respond(&app, loaded, fields, asked.client.id, input, Route::Chat, begun).await
+}
+
+pub(crate) async fn generate(State(app): State<Arc<App>>, asked: Asked) -> Result<Response> {
+    let begun = Instant::now();
+    let mut fields = asked.fields;
+    let model = fields.need_text("model")?;
+    let prompt = fields.text("prompt")?.filter(|prompt| !prompt.is_empty());
+    let suffix = fields.text("suffix")?.filter(|suffix| !suffix.is_empty());
+    let system = fields.text("system")?;
+    let raw = fields.flag("raw")?.unwrap_or(false);
+    let loaded = app.registry.get(Some(&model)).await?;
+    let vars = think(&mut fields, &loaded)?;
+    // A model without a template continues the text, as Ollama's default template has it.
+    let plain = raw || loaded.speech.template(false).is_none();
+    if plain && system.is_some() {
+        return Err(fields.wrong(
+            "system",
+            "contradiction",
+            "has no place where the text is continued as it stands",
+        ));
+    }
+    let input = prompt.map(|prompt| match suffix {
+        Some(after) => Input::Fill { before: prompt, after },
+        None if plain => Input::Text(prompt),
+        None => {
+            let system = system.map(|text| json!({"role": "system", "content": text}));
+            let user = json!({"role": "user", "content": prompt});
+            Input::Chat { messages: system.into_iter().chain([user]).collect(), tools: None, vars }
+        }
+    });
+    respond(&app, loaded, fields, asked.client.id, input, Route::Generate, begun).await
+}
+
+/// `think`: a switch or a level.
+fn think(fields: &mut Fields, loaded: &Loaded) -> Result<Map<String, Value>> {
+    let mut vars = Map::new();
+    let effort = match fields.take("think") {
+        None => return Ok(vars),
+        Some(Value::Bool(false)) => "none",
+        Some(Value::Bool(true)) => "medium",
+        Some(Value::String(level)) if level == "low" => "low",
+        Some(Value::String(level)) if level == "medium" => "medium",
+        Some(Value::String(level)) if level == "high" => "high",
+        Some(other) => {
+            return Err(fields.wrong(
+                "think",
+                "unknown_value",
+                format!("is {other}; known: true, false, low, medium, high"),
+            ));
+        }
+    };
+    wire::think(loaded, effort, "think", &mut vars)?;
+    Ok(vars)
+}
+
+fn message(value: Value, path: &str) -> Result<Value> {
+    let mut fields = Fields::of(value, path)?;
+    let role = fields.word("role", &["system", "user", "assistant", "tool"])?;
+    let role = role.ok_or_else(|| fields.missing("role"))?;
+    let mut message = json!({"role": role, "content": fields.text("content")?.unwrap_or_default()});
+    if let Some(thinking) = fields.text("thinking")? {
+        message["reasoning_content"] = thinking.into();
+    }
+    if let Some(name) = fields.text("tool_name")? {
+        message["name"] = name.into();
+    }
+    if let Some(id) = fields.text("tool_call_id")? {
+        message["tool_call_id"] = id.into();
+    }
+    if let Some(calls) = fields.list("tool_calls")? {
+        message["tool_calls"] = calls.into();
+    }
+    fields.only("images", &[json!([])])?;
+    fields.finish()?;
+    Ok(message)
+}
+
+/// Answers; a request without a prompt only loads the model, or lets go of it.
+async fn respond(
+    app: &App,
+    loaded: Arc<Loaded>,
+    mut fields: Fields,
+    client: u64,
+    input: Option<Input>,
+    route: Route,
+    begun: Instant,
+) -> Result<Response> {
+    let stream = fields.flag("stream")?.unwrap_or(true);
+    let asked = options(&mut fields)?;
+    let keep = keep_alive(&mut fields)?;
+    fields.only("format", &[json!("")])?;
+    fields.finish()?;
+    let lines = Lines { model: loaded.name.clone(), route, begun, cost: Cost::default() };
+    if keep.is_some() {
+        app.registry.keep(Some(&loaded.name), keep)?;
+    }
+    let Some(input) = input else {
+        let mut value = lines.object(Part::Content, "");
+        value["done"] = true.into();
+        value["done_reason"] = "load".into();
+        return Ok(json_body(&value));
+    };
+    let job = Job { asked, client, ..Job::new(input) };
+    let mut answer = generate::start(app, loaded, vec![job]).await?;
+    let lines = Lines { cost: Cost::new(answer.prompt_tokens), ..lines };
+    if stream {
+        return Ok(stream::respond(answer, lines, Form::Lines));
+    }
+    let choices = answer.whole().await?;
+    let choice = choices.first().ok_or_else(|| Failure::internal("there is no answer"))?;
+    Ok(json_body(&whole(lines, &answer, choice)?))
+}
+
+fn whole(mut lines: Lines, _: &Answer, choice: &Choice) -> Result<Value> {
+    let ending = choice.ending()?;
+    let mut value = lines.last(ending, &choice.content);
+    if !choice.reasoning.is_empty() {
+        let place = if lines.route == Route::Chat { &mut value["message"] } else { &mut value };
+        place["thinking"] = choice.reasoning.as_str().into();
+    }
+    Ok(value)
+}
+
+/// The lines of a streamed answer.
+struct Lines {
+    model: String,
+    route: Route,
+    begun: Instant,
+    cost: Cost,
+}
+
+impl Lines {
+    fn object(&self, part: Part, text: &str) -> Value {
+        let mut value = json!({"model": self.model, "created_at": timestamp(), "done": false});
+        let (content, thinking) = if part == Part::Content { (text, "") } else { ("", text) };
+        match self.route {
+            Route::Chat => value["message"] = json!({"role": "assistant", "content": content}),
+            Route::Generate => value["response"] = content.into(),
+        }
+        if !thinking.is_empty() {
+            let place = if self.route == Route::Chat { &mut value["message"] } else { &mut value };
+            place["thinking"] = thinking.into();
+        }
+        value
+    }
+
+    fn last(&mut self, ending: &Ending, text: &str) -> Value {
+        self.cost.add(ending);
+        let mut value = self.object(Part::Content, text);
+        let nanoseconds = |d: std::time::Duration| d.as_nanos() as u64;
+        let usage = &ending.usage;
+        let more = json!({
+            "done": true,
+            "done_reason": match ending.finish {
+                Finish::Stop | Finish::StopString(_) => "stop",
+                Finish::Length | Finish::Context => "length",
+            },
+            "total_duration": nanoseconds(self.begun.elapsed()),
+            "load_duration": 0,
+            "prompt_eval_count": self.cost.prompt,
+            "prompt_eval_duration": nanoseconds(usage.prefill),
+            "eval_count": self.cost.completion,
+            "eval_duration": nanoseconds(usage.decode),
+        });
+        if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+            value.extend(more);
+        }
+        value
+    }
+}
+
+impl Frames for Lines {
+    fn piece(&mut self, _: usize, piece: Piece) -> Vec<Frame> {
+        match piece {
+            Piece::Text { part, text, .. } => vec![Frame::data(self.object(part, &text))],
+            Piece::Ended(ending) => vec![Frame::data(self.last(&ending, ""))],
+            Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
+        }
+    }
+
+    fn end(&mut self) -> Vec<Frame> {
+        Vec::new()
+    }
+
+    fn failed(&mut self, failure: &Failure) -> Vec<Frame> {
+        vec![Frame::data(failure.body(Dialect::Ollama))]
+    }
+}

@@ -1,0 +1,118 @@
+//! Ollama's API.
+
+pub(crate) mod chat;
+pub(crate) mod models;
+
+use crate::failure::Failure;
+use crate::fields::Fields;
+use crate::job::Asked;
+use crate::registry::KeepAlive;
+use crate::wire;
+use serde_json::Value;
+use std::time::{Duration, SystemTime};
+
+/// `keep_alive`: seconds, or a text such as `5m`; below 0 for ever.
+fn keep_alive(fields: &mut Fields) -> Result<Option<KeepAlive>, Failure> {
+    let seconds = match fields.take("keep_alive") {
+        None => return Ok(None),
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::String(text)) => duration(&text),
+        Some(_) => None,
+    };
+    match seconds {
+        Some(seconds) if seconds < 0.0 => Ok(Some(KeepAlive::Forever)),
+        Some(seconds) if seconds < 1e9 => Ok(Some(KeepAlive::For(Duration::from_secs_f64(seconds)))),
+        _ => Err(fields.wrong("keep_alive", "wrong_type", "must be seconds, or a time such as \"5m\"")),
+    }
+}
+
+/// `1h30m`, `90s`, `250ms`, `-1` in seconds.
+fn duration(text: &str) -> Option<f64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let (sign, mut rest) = text.strip_prefix('-').map_or((1.0, text), |rest| (-1.0, rest));
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let unit = rest[end..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| end + n);
+        seconds += number
+            * match &rest[end..unit] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                _ => return None,
+            };
+        rest = &rest[unit..];
+    }
+    Some(sign * seconds)
+}
+
+/// `options`.
+fn options(fields: &mut Fields) -> Result<Asked, Failure> {
+    let Some(mut o) = fields.object("options")? else { return Ok(Asked::default()) };
+    let asked = Asked {
+        temperature: o.number("temperature", 0.0..=100.0)?,
+        top_k: o.whole("top_k", -1..=1 << 24)?.map(|k| k.max(0) as usize),
+        top_p: o.number("top_p", 0.0..=1.0)?,
+        min_p: o.number("min_p", 0.0..=1.0)?,
+        typical_p: o.number("typical_p", 0.0..=1.0)?,
+        repeat_penalty: o.number("repeat_penalty", 0.01..=100.0)?,
+        repeat_last_n: o.count("repeat_last_n", 0..=1 << 24)?,
+        presence_penalty: o.number("presence_penalty", -2.0..=2.0)?,
+        frequency_penalty: o.number("frequency_penalty", -2.0..=2.0)?,
+        seed: o.whole("seed", i64::MIN..=i64::MAX)?.map(|seed| seed as u64),
+        max_tokens: o.whole("num_predict", -2..=1 << 24)?.and_then(|n| usize::try_from(n).ok()),
+        stop: wire::stop(&mut o, "stop")?,
+        ..Asked::default()
+    };
+    o.finish()?;
+    Ok(asked)
+}
+
+/// The time now, as RFC 3339 has it.
+fn timestamp() -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = ((now.as_secs() / 86_400) as i64, now.as_secs() % 86_400);
+    // Days to a date in the proleptic Gregorian calendar, counted from 1 March of the year 0.
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second, milli) =
+        (seconds / 3600, seconds / 60 % 60, seconds % 60, now.subsec_millis());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_ollama_writes_them() {
+        for (text, seconds) in [
+            ("5m", Some(300.0)),
+            ("1h30m", Some(5400.0)),
+            ("-1m", Some(-60.0)),
+            ("0", Some(0.0)),
+            ("250ms", Some(0.25)),
+            ("soon", None),
+            ("5x", None),
+        ] {
+            assert_eq!(duration(text), seconds, "{text}");
+        }
+    }
+
+    #[test]
+    fn timestamps_have_the_form_of_rfc_3339() {
+        let text = timestamp();
+        assert!(text.len() == 24 && text.starts_with("20") && text.ends_with('Z'), "{text}");
+    }
+}

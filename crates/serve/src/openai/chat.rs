@@ -1,0 +1,215 @@
+//! `/v1/chat/completions`.
+
+use super::messages::messages;
+use super::{dropped, usage, warnings};
+use crate::answer::{Answer, Choice, Cost, Part, Piece};
+use crate::app::{App, Asked};
+use crate::failure::{Dialect, Failure};
+use crate::fields::Fields;
+use crate::generate;
+use crate::job::{Input, Job, Overflow};
+use crate::loaded::Loaded;
+use crate::service::json_body;
+use crate::stream::{self, Form, Frame, Frames};
+use crate::wire;
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+
+/// The words for how hard a model should think.
+const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
+
+pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
+    let Asked { mut fields, client } = asked;
+    let model = fields.text("model")?;
+    let messages = messages(&mut fields)?;
+    let loaded = app.registry.get(model.as_deref()).await?;
+    let (mut job, stream, include_usage) = job(&loaded, messages, fields)?;
+    job.client = client.id;
+    let logprobs = job.logprobs.is_some();
+    let mut answer = generate::start(&app, loaded, vec![job]).await?;
+    let head = Head::new("chatcmpl-", &answer.loaded.name);
+    if stream {
+        let frames = Chunks::new(head, &answer, logprobs, include_usage);
+        return Ok(stream::respond(answer, frames, Form::Events));
+    }
+    let choices = answer.whole().await?;
+    Ok(json_body(&whole(&head, &answer, &choices, logprobs)?))
+}
+
+/// What the request wants, whether as a stream, and whether with usage in it.
+fn job(loaded: &Loaded, messages: Vec<Value>, mut fields: Fields) -> Result<(Job, bool, bool), Failure> {
+    let asked = wire::sampling(&mut fields)?;
+    let choices = wire::choices(&mut fields)?;
+    let (stream, include_usage) = wire::streaming(&mut fields)?;
+    let mut vars = Map::new();
+    if let Some(kwargs) = fields.object("chat_template_kwargs")? {
+        vars = kwargs.rest();
+    }
+    if let Some(effort) = fields.word("reasoning_effort", &EFFORTS)? {
+        wire::think(loaded, effort, "reasoning_effort", &mut vars)?;
+    }
+    let logprobs = fields.flag("logprobs")?.unwrap_or(false);
+    let top = fields.count("top_logprobs", 0..=20)?;
+    if top.is_some_and(|n| n > 0) && !logprobs {
+        return Err(fields.wrong("top_logprobs", "contradiction", "needs logprobs: true"));
+    }
+    let overflow = fields.word("context_overflow", &["refuse", "drop_old_turns"])?;
+    fields.only("response_format", &[json!({"type": "text"})])?;
+    fields.only("modalities", &[json!(["text"])])?;
+    fields.only("tools", &[json!([])])?;
+    fields.only("tool_choice", &[json!("none"), json!("auto")])?;
+    fields.only("parallel_tool_calls", &[json!(true)])?;
+    wire::harmless(&mut fields)?;
+    fields.finish()?;
+    let job = Job {
+        asked,
+        choices,
+        logprobs: logprobs.then_some(top.unwrap_or(0)),
+        overflow: if overflow == Some("drop_old_turns") { Overflow::DropOldTurns } else { Overflow::Refuse },
+        ..Job::new(Input::Chat { messages, tools: None, vars })
+    };
+    Ok((job, stream, include_usage))
+}
+
+/// What every object of an answer begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+}
+
+impl Head {
+    pub(crate) fn new(prefix: &str, model: &str) -> Head {
+        Head { id: wire::id(prefix), created: wire::now(), model: model.to_owned() }
+    }
+
+    pub(crate) fn object(&self, object: &str, choices: Value) -> Value {
+        let Head { id, created, model } = self;
+        json!({"id": id, "object": object, "created": created, "model": model, "choices": choices})
+    }
+}
+
+fn whole(head: &Head, answer: &Answer, choices: &[Choice], logprobs: bool) -> Result<Value, Failure> {
+    let mut list = Vec::new();
+    let mut notes = Vec::new();
+    for (index, choice) in choices.iter().enumerate() {
+        let ending = choice.ending()?;
+        notes.extend(ending.warnings.iter().cloned());
+        let mut message = json!({"role": "assistant", "content": choice.content, "refusal": null});
+        if !choice.reasoning.is_empty() {
+            message["reasoning_content"] = choice.reasoning.as_str().into();
+        }
+        let scores = logprobs.then(|| wire::chat_logprobs(&answer.loaded, &choice.scores));
+        list.push(json!({
+            "index": index,
+            "message": message,
+            "logprobs": scores,
+            "finish_reason": ending.finish.openai(),
+        }));
+    }
+    let mut body = head.object("chat.completion", list.into());
+    body["usage"] = usage(Cost::of(answer.prompt_tokens, choices));
+    if let Some(what) = answer.dropped {
+        body["dropped"] = dropped(what);
+    }
+    if !notes.is_empty() {
+        body["warnings"] = warnings(&notes);
+    }
+    Ok(body)
+}
+
+/// The chunks of a streamed answer.
+struct Chunks {
+    head: Head,
+    loaded: Arc<Loaded>,
+    choices: usize,
+    logprobs: bool,
+    include_usage: bool,
+    cost: Cost,
+    dropped: Option<Value>,
+}
+
+impl Chunks {
+    fn new(head: Head, answer: &Answer, logprobs: bool, include_usage: bool) -> Chunks {
+        Chunks {
+            head,
+            loaded: answer.loaded.clone(),
+            choices: answer.choices,
+            logprobs,
+            include_usage,
+            cost: Cost::new(answer.prompt_tokens),
+            dropped: answer.dropped.map(dropped),
+        }
+    }
+
+    fn chunk(&self, choices: Value) -> Value {
+        let mut chunk = self.head.object("chat.completion.chunk", choices);
+        if self.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    fn choice(&self, index: usize, delta: Value, logprobs: Option<Value>, finish: Option<&str>) -> Value {
+        self.chunk(json!([{"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}]))
+    }
+}
+
+impl Frames for Chunks {
+    fn begin(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        for index in 0..self.choices {
+            let mut chunk = self.choice(index, json!({"role": "assistant", "content": ""}), None, None);
+            if let Some(dropped) = self.dropped.take() {
+                chunk["dropped"] = dropped;
+            }
+            frames.push(Frame::data(chunk));
+        }
+        frames
+    }
+
+    fn piece(&mut self, index: usize, piece: Piece) -> Vec<Frame> {
+        let scores = |scores: &[_]| self.logprobs.then(|| wire::chat_logprobs(&self.loaded, scores));
+        match piece {
+            Piece::Text { part, text, scores: list } => {
+                let field = if part == Part::Content { "content" } else { "reasoning_content" };
+                let mut delta = Map::new();
+                delta.insert(field.into(), text.into());
+                vec![Frame::data(self.choice(index, delta.into(), scores(&list), None))]
+            }
+            Piece::ContentWasReasoning => {
+                let mut chunk = self.choice(index, json!({}), None, None);
+                chunk["warnings"] = warnings(&["the content so far was reasoning".to_owned()]);
+                vec![Frame::data(chunk)]
+            }
+            Piece::Ended(ending) => {
+                self.cost.add(&ending);
+                let list = Some(&ending.scores[..]).filter(|list| !list.is_empty()).and_then(scores);
+                let mut chunk = self.choice(index, json!({}), list, Some(ending.finish.openai()));
+                if !ending.warnings.is_empty() {
+                    chunk["warnings"] = warnings(&ending.warnings);
+                }
+                vec![Frame::data(chunk)]
+            }
+            Piece::Failed(_) => Vec::new(),
+        }
+    }
+
+    fn end(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        if self.include_usage {
+            let mut chunk = self.chunk(json!([]));
+            chunk["usage"] = usage(self.cost);
+            frames.push(Frame::data(chunk));
+        }
+        frames.push(Frame::data("[DONE]"));
+        frames
+    }
+
+    fn failed(&mut self, failure: &Failure) -> Vec<Frame> {
+        vec![Frame::data(failure.body(Dialect::OpenAi))]
+    }
+}

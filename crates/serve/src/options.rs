@@ -1,0 +1,63 @@
+//! What a server is told when it is made.
+
+use crate::edge::Key;
+use crate::registry::{KeepAlive, Named};
+use sampan_facade::LoadOptions;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What a server is told when it is made.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The models, the first of which answers requests that name none.
+    pub models: Vec<Named>,
+    /// How they are loaded.
+    pub load: LoadOptions,
+    /// How long one stays in memory after its last request.
+    pub keep: KeepAlive,
+    /// Load a model when it is first asked for, and not at the start.
+    pub lazy: bool,
+    /// Where to listen. Off loopback there must be keys.
+    pub address: SocketAddr,
+    /// Keys that get in; none: everyone.
+    pub keys: Vec<Key>,
+    /// Names, beside `localhost` and addresses, by which clients may call this server.
+    pub hosts: Vec<String>,
+    /// Origins of web pages, beside the server's own, that may use it.
+    pub origins: Vec<String>,
+    /// What a request may take.
+    pub limits: Limits,
+}
+
+/// What a request may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes of a body.
+    pub body: usize,
+    /// Tokens of a prompt; `None`: what the context holds.
+    pub prompt: Option<usize>,
+    /// Time for an answer.
+    pub answer_time: Duration,
+    /// Time for a request's head, and again for its body.
+    pub read_time: Duration,
+    /// Time after which a client that takes nothing is given up.
+    pub write_time: Duration,
+    /// Connections at the same time; more wait.
+    pub connections: usize,
+    /// Time for requests under way when the server is told to end.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            body: 32 << 20,
+            prompt: None,
+            answer_time: Duration::from_secs(3600),
+            read_time: Duration::from_secs(30),
+            write_time: Duration::from_secs(60),
+            connections: 1024,
+            grace: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Which models there are, which of them are in memory, and for how long.
+
+use crate::failure::Failure;
+use crate::loaded::Loaded;
+use axum::http::StatusCode;
+use sampan_facade::{Error, LoadOptions, Prepared, Source};
+use sampan_kernels::Kernels;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Mutex as Turns;
+
+/// How long a model stays in memory after its last request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// Until the server ends or memory is needed for another model.
+    Forever,
+    /// So long; not at all if zero.
+    For(Duration),
+}
+
+/// A model that the server may load.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// What requests call it.
+    pub name: String,
+    /// Where it is.
+    pub source: Source,
+}
+
+impl Named {
+    /// `NAME=MODEL`, or `MODEL`, which is then called by its file name without the ending.
+    pub fn parse(text: &str) -> Named {
+        match text.split_once('=') {
+            Some((name, model)) if !name.is_empty() && !name.contains(['/', '\\']) => {
+                Named { name: name.to_owned(), source: Source::parse(model) }
+            }
+            _ => Named { name: base_name(text).to_owned(), source: Source::parse(text) },
+        }
+    }
+}
+
+fn base_name(model: &str) -> &str {
+    let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
+    name.strip_suffix(".gguf").or_else(|| name.strip_suffix(".safetensors")).unwrap_or(name)
+}
+
+/// What is known of a model.
+#[derive(Debug)]
+struct Entry {
+    named: Named,
+    /// Held while the model is loaded, so that it is loaded once.
+    turn: Turns<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    loaded: Option<Arc<Loaded>>,
+    used: Instant,
+    keep: KeepAlive,
+    /// Why it could not be loaded the last time.
+    failed: Option<Failure>,
+}
+
+/// Every model of the server.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    entries: Vec<Arc<Entry>>,
+    options: LoadOptions,
+    keep: KeepAlive,
+    /// One set of threads for all models.
+    kernels: Arc<Kernels>,
+    pub(crate) created: u64,
+}
+
+/// A model as lists show it.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) name: String,
+    pub(crate) loaded: Option<Arc<Loaded>>,
+    pub(crate) failed: Option<Failure>,
+    pub(crate) loading: bool,
+    /// Seconds until it is unloaded if nobody asks for it.
+    pub(crate) unloads_in: Option<Duration>,
+}
+
+impl Registry {
+    pub(crate) fn new(models: Vec<Named>, options: LoadOptions, keep: KeepAlive) -> Result<Registry, Error> {
+        let kernels = Arc::new(options.kernels()?);
+        let state = || State { loaded: None, used: Instant::now(), keep, failed: None };
+        let entry = |named| Arc::new(Entry { named, turn: Turns::new(()), state: Mutex::new(state()) });
+        let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let entries = models.into_iter().map(entry).collect();
+        Ok(Registry { entries, options, keep, kernels, created })
+    }
+
+    /// The model of that name, loaded if it is not in memory. Without a name: the first.
+    pub(crate) async fn get(&self, name: Option<&str>) -> Result<Arc<Loaded>, Failure> {
+        let entry = self.entry(name)?;
+        if let Some(loaded) = entry.touch() {
+            return Ok(loaded);
+        }
+        let _turn = entry.turn.lock().await;
+        if let Some(loaded) = entry.touch() {
+            return Ok(loaded);
+        }
+        let outcome = self.load(entry).await;
+        let mut state = entry.state();
+        state.used = Instant::now();
+        match outcome {
+            Ok(loaded) => {
+                tracing::info!(model = loaded.name, seconds = loaded.load_time.as_secs_f64(), "loaded");
+                state.failed = None;
+                state.loaded = Some(loaded.clone());
+                Ok(loaded)
+            }
+            Err(failure) => {
+                tracing::error!(model = entry.named.name, error = failure.message, "cannot load");
+                state.failed = Some(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    fn entry(&self, name: Option<&str>) -> Result<&Arc<Entry>, Failure> {
+        let Some(name) = name else {
+            return self.entries.first().ok_or_else(|| Failure::internal("there is no model"));
+        };
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        let found = self.entries.iter().find(|e| e.named.name == name || e.named.name == plain);
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.entries.iter().map(|e| e.named.name.as_str()).collect();
+            Failure {
+                param: Some("model".into()),
+                ..Failure::new(
+                    StatusCode::NOT_FOUND,
+                    "model_not_found",
+                    format!("there is no model {name:?} here; there are: {}", known.join(", ")),
+                )
+            }
+        })
+    }
+
+    /// Loads a model; if memory is short, after unloading those that nobody uses, the longest unused first.
+    async fn load(&self, entry: &Arc<Entry>) -> Result<Arc<Loaded>, Failure> {
+        loop {
+            let (named, options, kernels) = (entry.named.clone(), self.options.clone(), self.kernels.clone());
+            let load = move || {
+                let prepared = Prepared::on(&named.source, &options, Some(kernels))?;
+                for notice in &prepared.notices {
+                    tracing::info!(model = named.name, "{notice}");
+                }
+                Loaded::load(named.name, prepared).map(Arc::new)
+            };
+            let outcome = tokio::task::spawn_blocking(load).await;
+            let outcome = outcome.unwrap_or_else(|e| Err(Failure::internal(format!("loading failed: {e}"))));
+            match outcome {
+                Err(failure) if failure.code == "out_of_memory" && self.make_room() => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Lets go of the model that has been idle longest; whether there was one.
+    fn make_room(&self) -> bool {
+        let idle = self.entries.iter().filter(|entry| entry.state().is_idle());
+        match idle.min_by_key(|entry| entry.state().used) {
+            Some(entry) => entry.unload("memory is needed"),
+            None => false,
+        }
+    }
+
+    /// Lets go of the models whose time has come.
+    pub(crate) fn sweep(&self) {
+        for entry in &self.entries {
+            if entry.state().unloads_in() == Some(Duration::ZERO) {
+                entry.unload("keep-alive");
+            }
+        }
+    }
+
+    /// Sets how long a model stays after this request.
+    pub(crate) fn keep(&self, name: Option<&str>, keep: Option<KeepAlive>) -> Result<(), Failure> {
+        let mut state = self.entry(name)?.state();
+        state.keep = keep.unwrap_or(self.keep);
+        state.used = Instant::now();
+        Ok(())
+    }
+
+    pub(crate) fn list(&self) -> Vec<Listed> {
+        let listed = |entry: &Arc<Entry>| {
+            let state = entry.state();
+            Listed {
+                name: entry.named.name.clone(),
+                loaded: state.loaded.clone(),
+                failed: state.failed.clone(),
+                loading: entry.turn.try_lock().is_err(),
+                unloads_in: state.unloads_in(),
+            }
+        };
+        self.entries.iter().map(listed).collect()
+    }
+
+    /// The model of that name as lists show it.
+    pub(crate) fn listed(&self, name: &str) -> Result<Listed, Failure> {
+        let name = self.entry(Some(name))?.named.name.clone();
+        self.list().into_iter().find(|l| l.name == name).ok_or_else(|| Failure::internal("the model is gone"))
+    }
+}
+
+impl Entry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The model if it is in memory; its time begins anew. One whose engine has failed is let go, to be loaded again.
+    fn touch(&self) -> Option<Arc<Loaded>> {
+        let mut state = self.state();
+        state.used = Instant::now();
+        if state.loaded.as_ref().is_some_and(|loaded| !loaded.is_alive()) {
+            tracing::error!(model = self.named.name, "the engine has failed; loading again");
+            state.loaded = None;
+        }
+        state.loaded.clone()
+    }
+
+    fn unload(&self, why: &str) -> bool {
+        let gone = self.state().loaded.take();
+        if gone.is_some() {
+            tracing::info!(model = self.named.name, why, "unloaded");
+        }
+        gone.is_some()
+    }
+}
+
+impl State {
+    /// In memory, and no request has it.
+    fn is_idle(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| Arc::strong_count(loaded) == 1)
+    }
+
+    fn unloads_in(&self) -> Option<Duration> {
+        match self.keep {
+            KeepAlive::For(time) if self.is_idle() => Some(time.saturating_sub(self.used.elapsed())),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_called_by_their_files_or_as_asked() {
+        for (text, name, source) in [
+            ("mini", "mini", Source::Mini),
+            ("dir/Qwen3-0.6B-Q8_0.gguf", "Qwen3-0.6B-Q8_0", Source::Path("dir/Qwen3-0.6B-Q8_0.gguf".into())),
+            ("dir/Qwen3-0.6B/", "Qwen3-0.6B", Source::Path("dir/Qwen3-0.6B/".into())),
+            ("fast=dir/x.gguf", "fast", Source::Path("dir/x.gguf".into())),
+            ("dir/a=b.gguf", "a=b", Source::Path("dir/a=b.gguf".into())),
+        ] {
+            let named = Named::parse(text);
+            assert_eq!((named.name.as_str(), &named.source), (name, &source), "{text}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Every route, and the name under which it is counted.
+
+use crate::app::App;
+use crate::{anthropic, ollama, openai, service, words};
+use axum::Router;
+use axum::routing::{get, post};
+use std::sync::Arc;
+
+/// All routes.
+pub(crate) fn all() -> Router<Arc<App>> {
+    Router::new()
+        .route("/v1/chat/completions", post(openai::chat::handle))
+        .route("/v1/completions", post(openai::completions::handle))
+        .route("/v1/responses", post(openai::responses::handle))
+        .route("/v1/embeddings", post(openai::embeddings::handle))
+        .route("/v1/models", get(openai::models::list))
+        .route("/v1/models/{*name}", get(openai::models::one))
+        .route("/v1/messages", post(anthropic::handle))
+        .route("/v1/messages/count_tokens", post(anthropic::count))
+        .route("/api/chat", post(ollama::chat::handle))
+        .route("/api/generate", post(ollama::chat::generate))
+        .route("/api/tags", get(ollama::models::tags))
+        .route("/api/ps", get(ollama::models::ps))
+        .route("/api/show", post(ollama::models::show))
+        .route("/api/version", get(ollama::models::version))
+        .route("/api/embed", post(ollama::models::embed))
+        .route("/v1/rerank", post(words::rerank))
+        .route("/rerank", post(words::rerank))
+        .route("/tokenize", post(words::tokenize))
+        .route("/detokenize", post(words::detokenize))
+        .route("/apply-template", post(words::apply_template))
+        .route("/health", get(service::health))
+        .route("/metrics", get(service::metrics))
+        .route("/openapi.json", get(service::openapi))
+        .route("/", get(service::page))
+        .route("/{*file}", get(service::page))
+}
+
+/// Paths that are counted under their own name.
+pub(crate) const PATHS: [&str; 24] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/api/chat",
+    "/api/generate",
+    "/api/tags",
+    "/api/ps",
+    "/api/show",
+    "/api/version",
+    "/api/embed",
+    "/v1/rerank",
+    "/rerank",
+    "/tokenize",
+    "/detokenize",
+    "/apply-template",
+    "/health",
+    "/metrics",
+    "/openapi.json",
+    "/v1/models/{name}",
+    "/",
+];
+
+/// The route's name for counts and logs: what strangers make up is not repeated.
+pub(crate) fn name(path: &str) -> &'static str {
+    match PATHS.iter().find(|known| **known == path) {
+        Some(known) => known,
+        None if path.starts_with("/v1/models/") => "/v1/models/{name}",
+        None if crate::page::is_file(path) => "/",
+        None => "other",
+    }
+}
