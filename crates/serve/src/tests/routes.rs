@@ -1,0 +1,250 @@
+//! What each route answers.
+
+use super::{Server, sum, with};
+use serde_json::{Value, json};
+
+/// Places in an answer and what stands there; `null` for what is not there.
+type Expected = [(&'static str, Value)];
+
+async fn check(server: &Server, path: &str, body: Value, expected: &Expected) {
+    let reply = server.post(path, &body).await;
+    assert_eq!(reply.status, 200, "{path} {body}: {reply:?}");
+    let answer = reply.json();
+    for (place, value) in expected {
+        assert_eq!(
+            answer.pointer(place).unwrap_or(&Value::Null),
+            value,
+            "{place} of {path} {body}: {answer:#}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn answers_have_the_form_that_clients_expect() {
+    let server = Server::new();
+    let chat = "/v1/chat/completions";
+    for (path, body, expected) in [
+        (
+            chat,
+            sum(),
+            &[
+                ("/object", json!("chat.completion")),
+                ("/model", json!("mini")),
+                ("/choices/0/index", json!(0)),
+                ("/choices/0/message/role", json!("assistant")),
+                ("/choices/0/message/content", json!("3 + 4 = 7")),
+                ("/choices/0/message/reasoning_content", json!("3 + 4\nones: 3 + 4 = 7, write 7\nresult: 7")),
+                ("/choices/0/finish_reason", json!("stop")),
+                ("/choices/0/logprobs", Value::Null),
+                ("/choices/1", Value::Null),
+            ][..],
+        ),
+        (
+            chat,
+            with(&sum(), json!({"model": null, "n": 3, "seed": 1})),
+            &[("/choices/2/message/content", json!("3 + 4 = 7")), ("/choices/3", Value::Null)],
+        ),
+        (
+            chat,
+            with(
+                &sum(),
+                json!({"max_tokens": 1, "messages": [{"role": "user", "content": [{"type": "text", "text": "Tell me a story"}]}]}),
+            ),
+            &[("/choices/0/finish_reason", json!("length")), ("/usage/completion_tokens", json!(1))],
+        ),
+        (
+            chat,
+            with(&sum(), json!({"stop": ["7"]})),
+            &[("/choices/0/message/content", json!("3 + 4 = ")), ("/choices/0/finish_reason", json!("stop"))],
+        ),
+        (
+            "/v1/completions",
+            json!({"model": "mini", "prompt": "Once", "max_tokens": 3, "echo": true, "temperature": 0}),
+            &[
+                ("/object", json!("text_completion")),
+                ("/choices/0/finish_reason", json!("length")),
+                ("/usage/completion_tokens", json!(3)),
+            ],
+        ),
+        (
+            "/v1/completions",
+            json!({"prompt": ["a", "b"], "n": 2, "max_tokens": 1}),
+            &[("/choices/3/index", json!(3)), ("/choices/4", Value::Null)],
+        ),
+        (
+            "/v1/completions",
+            json!({"prompt": [[1, 2], [3]], "max_tokens": 0}),
+            &[("/choices/1/text", json!("")), ("/usage/prompt_tokens", json!(3))],
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "mini", "max_tokens": 60, "temperature": 0, "system": "Be brief.", "thinking": {"type": "disabled"}, "messages": [{"role": "user", "content": [{"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}]}]}),
+            &[
+                ("/type", json!("message")),
+                ("/role", json!("assistant")),
+                ("/content/0/type", json!("text")),
+                ("/usage/cache_creation_input_tokens", json!(0)),
+            ],
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "mini", "max_tokens": 60, "temperature": 0, "messages": [{"role": "user", "content": "3 + 4"}]}),
+            &[
+                ("/content/0/type", json!("thinking")),
+                ("/content/1/text", json!("3 + 4 = 7")),
+                ("/stop_reason", json!("end_turn")),
+                ("/stop_sequence", Value::Null),
+            ],
+        ),
+        (
+            "/v1/messages",
+            json!({"model": "mini", "max_tokens": 60, "temperature": 0, "stop_sequences": ["7"], "messages": [{"role": "user", "content": "3 + 4"}]}),
+            &[
+                ("/content/1/text", json!("3 + 4 = ")),
+                ("/stop_reason", json!("stop_sequence")),
+                ("/stop_sequence", json!("7")),
+            ],
+        ),
+        (
+            "/v1/responses",
+            json!({"model": "mini", "input": "3 + 4", "temperature": 0}),
+            &[
+                ("/object", json!("response")),
+                ("/status", json!("completed")),
+                ("/output/0/type", json!("reasoning")),
+                ("/output/1/content/0/text", json!("3 + 4 = 7")),
+                ("/output/1/role", json!("assistant")),
+            ],
+        ),
+        (
+            "/v1/responses",
+            json!({"input": [{"role": "user", "content": [{"type": "input_text", "text": "Tell me a story"}]}], "max_output_tokens": 1}),
+            &[("/status", json!("incomplete")), ("/incomplete_details/reason", json!("max_output_tokens"))],
+        ),
+        (
+            "/api/chat",
+            json!({"model": "mini:latest", "stream": false, "options": {"temperature": 0}, "messages": [{"role": "user", "content": "3 + 4"}]}),
+            &[
+                ("/message/content", json!("3 + 4 = 7")),
+                ("/done", json!(true)),
+                ("/done_reason", json!("stop")),
+            ],
+        ),
+        ("/api/chat", json!({"model": "mini", "messages": []}), &[("/done_reason", json!("load"))]),
+        (
+            "/api/generate",
+            json!({"model": "mini", "stream": false, "prompt": "3 + 4", "options": {"temperature": 0, "num_predict": 60}, "keep_alive": "5m"}),
+            &[("/response", json!("3 + 4 = 7")), ("/done", json!(true))],
+        ),
+        ("/api/show", json!({"model": "mini"}), &[("/capabilities/0", json!("completion"))]),
+        ("/api/embed", json!({"model": "mini", "input": ["a", "b"]}), &[("/embeddings/2", Value::Null)]),
+        (
+            "/v1/embeddings",
+            json!({"model": "mini", "input": "a", "dimensions": 2}),
+            &[("/object", json!("list")), ("/data/0/embedding/2", Value::Null)],
+        ),
+        ("/detokenize", json!({"tokens": []}), &[("/prompt", json!(""))]),
+    ] {
+        check(&server, path, body, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn logprobs_are_those_of_the_answers_tokens() {
+    let server = Server::new();
+    let more = json!({"logprobs": true, "top_logprobs": 3});
+    let answer = server.post("/v1/chat/completions", with(&sum(), more)).await.json();
+    let content = answer["choices"][0]["logprobs"]["content"].as_array().unwrap().clone();
+    let text: String = content.iter().map(|t| t["token"].as_str().unwrap()).collect();
+    assert!(text.starts_with("<think>") && text.ends_with("3 + 4 = 7"), "{text}");
+    for token in &content {
+        let top = token["top_logprobs"].as_array().unwrap();
+        assert_eq!(
+            (top.len(), &top[0]["token"], &top[0]["logprob"]),
+            (3, &token["token"], &token["logprob"])
+        );
+        assert!(token["logprob"].as_f64().unwrap() <= 0.0);
+    }
+    let body =
+        json!({"prompt": "3 + 4 =", "max_tokens": 4, "logprobs": 2, "temperature": 0, "ignore_eos": true});
+    let choice = server.post("/v1/completions", body).await.json()["choices"][0].clone();
+    let tokens = choice["logprobs"]["tokens"].as_array().unwrap();
+    let text: String = tokens.iter().map(|t| t.as_str().unwrap()).collect();
+    assert_eq!(choice["text"], text.as_str());
+    assert_eq!(choice["logprobs"]["top_logprobs"][0].as_object().unwrap().len(), 2);
+    assert_eq!(choice["logprobs"]["text_offset"][0], 0);
+}
+
+#[tokio::test]
+async fn a_second_time_comes_from_the_cache() {
+    let server = Server::new();
+    let long = "one two three four five six seven eight nine ten ".repeat(20);
+    let body = json!({"messages": [{"role": "user", "content": long}], "max_tokens": 1});
+    let mut cached = Vec::new();
+    for _ in 0..2 {
+        let usage = server.post("/v1/chat/completions", &body).await.json()["usage"].clone();
+        cached.push(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap());
+        assert!(usage["prompt_tokens"].as_u64().unwrap() > 100);
+    }
+    assert!(cached[0] == 0 && cached[1] >= 96, "{cached:?}");
+}
+
+#[tokio::test]
+async fn tokens_and_text_are_the_same_both_ways() {
+    let server = Server::new();
+    for text in ["Hello, world!", "<|im_end|>", "今日は 🚣"] {
+        let body = json!({"prompt": text, "add_special_tokens": false});
+        let tokens = server.post("/tokenize", &body).await.json();
+        assert_eq!(tokens["count"], tokens["tokens"].as_array().unwrap().len());
+        let back = server.post("/detokenize", json!({"tokens": tokens["tokens"]})).await.json();
+        assert_eq!(back["prompt"], text);
+    }
+    let body = json!({"messages": [{"role": "user", "content": "Hi"}]});
+    let prompt = server.post("/apply-template", &body).await.json()["prompt"].clone();
+    assert!(prompt.as_str().unwrap().contains("Hi"), "{prompt}");
+    let body = with(&body, json!({"model": "mini", "max_tokens": 1}));
+    let counted = server
+        .post("/v1/messages/count_tokens", json!({"model": "mini", "messages": body["messages"]}))
+        .await
+        .json();
+    let usage = server.post("/v1/messages", &body).await.json()["usage"].clone();
+    assert_eq!(
+        counted["input_tokens"].as_u64(),
+        usage["input_tokens"].as_u64().map(|n| n + usage["cache_read_input_tokens"].as_u64().unwrap())
+    );
+}
+
+#[tokio::test]
+async fn models_health_and_metrics_tell_of_what_is_loaded() {
+    let server = Server::new();
+    assert_eq!(server.get("/health").await.json()["models"]["mini"], "not loaded");
+    assert_eq!(server.get("/api/ps").await.json()["models"], json!([]));
+    server.post("/v1/chat/completions", sum()).await;
+    assert_eq!(server.get("/health").await.json(), json!({"status": "ok", "models": {"mini": "loaded"}}));
+    let models = server.get("/v1/models").await.json();
+    assert_eq!((&models["data"][0]["id"], &models["data"][0]["object"]), (&json!("mini"), &json!("model")));
+    assert_eq!(server.get("/v1/models/mini").await.json(), models["data"][0]);
+    assert_eq!(server.get("/api/tags").await.json()["models"][0]["name"], "mini");
+    assert_eq!(server.get("/api/ps").await.json()["models"][0]["name"], "mini");
+    let text = server.get("/metrics").await.body;
+    for line in [
+        "vllm:request_success_total{finished_reason=\"stop\"} 1",
+        "vllm:num_requests_running{model_name=\"mini\"} 0",
+        "vllm:time_to_first_token_seconds_count 1",
+        "vllm:generation_tokens_total 39",
+        "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    assert!(text.contains("vllm:inter_token_latency_seconds") && text.contains("sampan_planned_bytes"));
+}
+
+#[tokio::test]
+async fn every_route_is_described() {
+    let server = Server::new();
+    let api = server.get("/openapi.json").await.json();
+    for path in crate::routes::PATHS.iter().filter(|path| **path != "/") {
+        assert!(api["paths"][path].is_object(), "{path} is not in openapi.json");
+    }
+    assert_eq!(api["paths"].as_object().unwrap().len(), crate::routes::PATHS.len() - 1);
+}

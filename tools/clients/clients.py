@@ -1,0 +1,165 @@
+"""What programs do with the official Python clients, against a server with `mini`."""
+
+import sys
+import traceback
+from importlib.metadata import version
+
+base = sys.argv[1]
+SUM = [{"role": "user", "content": "3 + 4"}]
+STORY = [{"role": "user", "content": "What is the capital of France?"}]
+failed = 0
+
+
+def check(client, what, run):
+    global failed
+    try:
+        run()
+        print(f"| {client} {version(client)} | {what} | ok |", flush=True)
+    except Exception as error:  # every check is reported
+        failed += 1
+        traceback.print_exc()
+        print(f"| {client} {version(client)} | {what} | FAILED: {error!r} |", flush=True)
+
+
+def openai_checks():
+    import openai
+
+    client = openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0)
+
+    def chat():
+        r = client.chat.completions.create(model="mini", messages=SUM, temperature=0, logprobs=True, top_logprobs=2)
+        assert r.choices[0].message.content == "3 + 4 = 7" and r.choices[0].finish_reason == "stop"
+        assert r.choices[0].logprobs.content[-1].top_logprobs[0].token == "7"
+        assert r.usage.completion_tokens == 40 and r.usage.prompt_tokens_details.cached_tokens >= 0
+
+    def stream():
+        whole = client.chat.completions.create(model="mini", messages=STORY, temperature=0, max_tokens=24)
+        chunks = list(client.chat.completions.create(
+            model="mini", messages=STORY, temperature=0, max_tokens=24, stream=True, stream_options={"include_usage": True}))
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert text == whole.choices[0].message.content and chunks[-1].usage.total_tokens == whole.usage.total_tokens
+
+    def completions():
+        r = client.completions.create(model="mini", prompt=["Once", "3 + 4"], max_tokens=4, n=2, logprobs=1, seed=1)
+        assert len(r.choices) == 4 and len(r.choices[0].logprobs.tokens) <= 4
+
+    def responses():
+        r = client.responses.create(model="mini", input="3 + 4", temperature=0)
+        assert r.output_text == "3 + 4 = 7" and r.status == "completed"
+        events = list(client.responses.create(model="mini", input="3 + 4", temperature=0, stream=True))
+        assert events[-1].type == "response.completed" and events[-1].response.output_text == "3 + 4 = 7"
+        with client.responses.stream(model="mini", input="3 + 4", temperature=0) as s:
+            assert s.get_final_response().output_text == "3 + 4 = 7"
+
+    def embeddings():
+        r = client.embeddings.create(model="mini", input=["a", "b"])
+        assert len(r.data) == 2 and abs(sum(x * x for x in r.data[0].embedding) - 1) < 1e-3
+
+    def models():
+        assert [m.id for m in client.models.list()] == ["mini"] and client.models.retrieve("mini").id == "mini"
+
+    def errors():
+        for run, kind in [
+            (lambda: client.chat.completions.create(model="maxi", messages=SUM), openai.NotFoundError),
+            (lambda: client.chat.completions.create(model="mini", messages=SUM, extra_body={"colour": 1}), openai.BadRequestError),
+        ]:
+            try:
+                run()
+                raise AssertionError("was not refused")
+            except kind as error:
+                assert error.body["message"] and error.code
+
+    for name, run in [("chat, logprobs, usage", chat), ("chat, streamed", stream), ("completions", completions),
+                      ("responses, whole and streamed", responses), ("embeddings (base64)", embeddings), ("models", models), ("errors", errors)]:
+        check("openai", name, run)
+
+
+def anthropic_checks():
+    import anthropic
+
+    client = anthropic.Anthropic(base_url=base, api_key="none", max_retries=0)
+
+    def message():
+        r = client.messages.create(model="mini", max_tokens=60, messages=SUM, temperature=0)
+        thought, text = r.content
+        assert thought.type == "thinking" and text.text == "3 + 4 = 7"
+        assert r.stop_reason == "end_turn" and r.usage.output_tokens == 40
+
+    def stream():
+        with client.messages.stream(model="mini", max_tokens=24, messages=STORY, temperature=0) as s:
+            text = "".join(s.text_stream)
+            final = s.get_final_message()
+        assert text == final.content[0].text and final.usage.output_tokens > 1
+
+    def count():
+        assert client.messages.count_tokens(model="mini", messages=SUM).input_tokens > 3
+
+    def errors():
+        try:
+            client.messages.create(model="maxi", max_tokens=1, messages=SUM)
+            raise AssertionError("was not refused")
+        except anthropic.NotFoundError as error:
+            assert error.body["error"]["type"] == "not_found_error"
+
+    for name, run in [("messages", message), ("messages, streamed", stream), ("count_tokens", count), ("errors", errors)]:
+        check("anthropic", name, run)
+
+
+def ollama_checks():
+    import ollama
+
+    client = ollama.Client(host=base)
+    greedy = {"temperature": 0, "num_predict": 60}
+
+    def chat():
+        assert client.chat("mini", SUM, options=greedy).message.content == "3 + 4 = 7"
+        parts = list(client.chat("mini", STORY, options=greedy, stream=True))
+        whole = client.chat("mini", STORY, options=greedy)
+        assert "".join(p.message.content for p in parts) == whole.message.content and parts[-1].done
+
+    def generate():
+        assert client.generate("mini", "3 + 4", options=greedy, keep_alive="5m").response == "3 + 4 = 7"
+
+    def lists():
+        assert client.list().models[0].model == "mini" and client.ps().models[0].model == "mini"
+        assert "completion" in client.show("mini").capabilities
+
+    def embed():
+        assert len(client.embed("mini", ["a", "b"]).embeddings) == 2
+
+    def errors():
+        try:
+            client.show("maxi")
+            raise AssertionError("was not refused")
+        except ollama.ResponseError as error:
+            assert error.status_code == 404 and "mini" in error.error
+
+    for name, run in [("chat, whole and streamed", chat), ("generate", generate), ("list, ps, show", lists), ("embed", embed), ("errors", errors)]:
+        check("ollama", name, run)
+
+
+def langchain_checks():
+    from langchain_openai import ChatOpenAI, OpenAIEmbeddings
+
+    model = ChatOpenAI(model="mini", base_url=f"{base}/v1", api_key="none", temperature=0)
+
+    def chat():
+        r = model.invoke("3 + 4")
+        assert r.content == "3 + 4 = 7" and r.usage_metadata["output_tokens"] == 40
+
+    def stream():
+        assert "".join(c.content for c in model.stream("3 + 4")) == "3 + 4 = 7"
+
+    def embed():
+        e = OpenAIEmbeddings(model="mini", base_url=f"{base}/v1", api_key="none", check_embedding_ctx_length=False)
+        assert len(e.embed_documents(["a", "b"])) == 2
+
+    for name, run in [("invoke", chat), ("stream", stream), ("embeddings", embed)]:
+        check("langchain-openai", name, run)
+
+
+openai_checks()
+anthropic_checks()
+ollama_checks()
+langchain_checks()
+sys.exit(failed > 0)
