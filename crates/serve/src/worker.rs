@@ -106,10 +106,12 @@ impl Owner {
             while let Ok(order) = inbox.try_recv() {
                 self.take(order);
             }
-            for event in self.engine.step() {
+            let events = self.engine.step();
+            // Before the events: who hears that a request has ended sees it gone from the numbers too.
+            self.publish.send_replace(self.engine.stats());
+            for event in events {
                 self.deliver(event);
             }
-            self.publish.send_replace(self.engine.stats());
         }
     }
 

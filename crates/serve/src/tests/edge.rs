@@ -61,7 +61,9 @@ async fn bodies_have_a_limit_of_size() {
 #[tokio::test]
 async fn a_key_has_as_many_requests_at_a_time_as_it_may() {
     let server = Server::with(|options| {
-        options.keys = vec![crate::edge::Key { concurrent: Some(1), ..key() }];
+        let mut key = key();
+        key.concurrent = Some(1);
+        options.keys = vec![key];
     });
     let ask = || {
         let body = super::with(&sum(), json!({"stream": true, "max_tokens": 5}));
