@@ -8,8 +8,8 @@ use crate::loaded::Loaded;
 use crate::metrics::Clock;
 use crate::worker::{Refused, Running};
 use sampan_engine::{Event, FinishReason, Usage};
-use sampan_facade::{StopMatcher, random_seed};
-use sampan_text::{Kind, ReasoningSplitter, ReasoningTags, Start};
+use sampan_facade::{Encoded, StopMatcher, random_seed};
+use sampan_text::{OutputEvent, OutputFormat, OutputParser, Start};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -44,7 +44,7 @@ pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Res
                     Failure::internal("the engine has failed; the model is loaded again for the next request")
                 }
             })?;
-            let sorter = Sorter::new(prompt.start, &job.asked.stop);
+            let sorter = Sorter::new(&prompt, &job.asked.stop);
             pumps.push((
                 prompt.ids.len(),
                 Pump {
@@ -65,9 +65,8 @@ pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Res
         let (loaded, stop) = (loaded.clone(), app.stop.clone());
         let (metrics, deadline) = (app.metrics.clone(), Instant::now() + app.limits.answer_time);
         tokio::spawn(async move {
-            let start = pump.sorter.start;
             let clock = metrics.clock(tokens);
-            pump.run(&loaded, start, stop, deadline, clock).await;
+            pump.run(&loaded, stop, deadline, clock).await;
         });
     }
     Ok(answer)
@@ -76,8 +75,11 @@ pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Res
 /// Sorts text into reasoning and content, and ends the content at a stop string.
 struct Sorter {
     start: Start,
-    splitter: ReasoningSplitter,
+    format: OutputFormat,
+    parser: OutputParser,
     stop: StopMatcher,
+    /// What was not quite as the format wants it.
+    warnings: Vec<String>,
 }
 
 enum Sorted {
@@ -86,24 +88,30 @@ enum Sorted {
 }
 
 impl Sorter {
-    fn new(start: Start, stops: &[String]) -> Sorter {
-        let splitter = ReasoningSplitter::new(ReasoningTags::THINK, start);
-        Sorter { start, splitter, stop: StopMatcher::new(stops) }
+    fn new(prompt: &Encoded, stops: &[String]) -> Sorter {
+        let Encoded { start, format, .. } = *prompt;
+        let parser = OutputParser::new(format, start, None);
+        Sorter { start, format, parser, stop: StopMatcher::new(stops), warnings: Vec::new() }
     }
 
     /// The texts that are certain now; after a stop string was found, none.
     fn push(&mut self, text: &str, last: bool) -> Vec<Sorted> {
-        let mut pieces = self.splitter.push(text);
+        let mut events = self.parser.push(text);
         if last {
-            pieces.extend(self.splitter.finish());
+            events.extend(self.parser.finish());
         }
         let mut sorted = Vec::new();
-        for piece in pieces {
-            match piece.kind {
-                Kind::Reasoning => sorted.push(Sorted::Text(Part::Reasoning, piece.text)),
-                Kind::Answer => sorted.push(Sorted::Text(Part::Content, self.stop.push(&piece.text))),
-                Kind::Tag => {}
-                Kind::LateTag => sorted.push(Sorted::ContentWasReasoning),
+        for event in events {
+            match event {
+                OutputEvent::Reasoning(text) => sorted.push(Sorted::Text(Part::Reasoning, text)),
+                OutputEvent::Content(text) => sorted.push(Sorted::Text(Part::Content, self.stop.push(&text))),
+                OutputEvent::ContentWasReasoning => {
+                    sorted.push(Sorted::Text(Part::Content, self.stop.finish()));
+                    sorted.push(Sorted::ContentWasReasoning);
+                }
+                OutputEvent::Warning(warning) => self.warnings.push(warning.to_string()),
+                // Shown to nobody; and without tools there are no calls.
+                _ => {}
             }
         }
         if last {
@@ -151,14 +159,16 @@ impl Pump {
     async fn run(
         mut self,
         loaded: &Loaded,
-        start: Start,
         mut stop: watch::Receiver<bool>,
         deadline: Instant,
         mut clock: Clock<'_>,
     ) {
         let tokenizer = &loaded.speech.tokenizer;
-        let mut decoder =
-            if start == Start::Answer { tokenizer.stream_continued() } else { tokenizer.stream() };
+        let mut decoder = match self.sorter.start {
+            _ if self.sorter.format.needs_special(false) => tokenizer.stream_with_special(),
+            Start::Answer => tokenizer.stream_continued(),
+            _ => tokenizer.stream(),
+        };
         loop {
             let event = tokio::select! {
                 event = self.running.next() => event.map_or(Next::Lost, Next::Event),
@@ -170,7 +180,7 @@ impl Pump {
                 Next::Event(Event::Started { cached_tokens, .. }) => self.cached = cached_tokens,
                 Next::Event(Event::Token { token, logprob, .. }) => {
                     self.taken += 1;
-                    self.thought += usize::from(self.sorter.splitter.in_reasoning());
+                    self.thought += usize::from(self.sorter.parser.in_reasoning());
                     clock.token();
                     self.pending.extend(logprob.map(|l| Scored {
                         token,

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::loaded::Loaded;
 use sampan_engine::{Request, Sampling};
 use sampan_facade::{Encoded, Settings};
-use sampan_text::{Special, Start};
+use sampan_text::{OutputFormat, Special, Start};
 use serde_json::{Map, Value};
 
 /// A prompt in one of its forms.
@@ -128,7 +128,7 @@ impl Job {
                 return self.encode_chat(loaded, messages, tools.as_ref(), vars);
             }
             Input::Text(text) => speech.encode_text(text, Special::AsText)?,
-            Input::Ids(ids) => Encoded { ids: ids.clone(), start: Start::Answer },
+            Input::Ids(ids) => Encoded { ids: ids.clone(), start: Start::Answer, format: OutputFormat::TEXT },
             Input::Fill { before, after } => speech.encode_fill(before, after)?,
         };
         Ok((encoded, None))

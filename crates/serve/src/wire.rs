@@ -144,15 +144,15 @@ pub(crate) fn harmless(fields: &mut Fields) -> Result<()> {
 /// # Errors
 /// When the template has no such switch.
 pub(crate) fn think(loaded: &Loaded, effort: &str, field: &str, vars: &mut Map<String, Value>) -> Result<()> {
-    let template = loaded.speech.template(false).unwrap_or_default();
+    let template = loaded.speech.template(false)?;
     let mut known = false;
     for switch in ["enable_thinking", "thinking"] {
-        if template.contains(switch) {
+        if template.understands(switch) {
             known = true;
             vars.entry(switch).or_insert((effort != "none").into());
         }
     }
-    if template.contains("reasoning_effort") && effort != "none" {
+    if template.understands("reasoning_effort") && effort != "none" {
         known = true;
         vars.entry("reasoning_effort").or_insert(effort.into());
     }

@@ -7,7 +7,7 @@ use crate::settings::Settings;
 use crate::speech::Encoded;
 use crate::{Error, Role};
 use sampan_engine::{Engine, Event, FinishReason, Request, RequestId, Usage};
-use sampan_text::Tokenizer;
+use sampan_text::{Start, Tokenizer};
 
 impl Session {
     /// Continues a prompt, telling `listener` as the answer comes.

@@ -53,7 +53,7 @@ pub(crate) async fn generate(State(app): State<Arc<App>>, asked: Asked) -> Resul
     let loaded = app.registry.get(Some(&model)).await?;
     let vars = think(&mut fields, &loaded)?;
     // A model without a template continues the text, as Ollama's default template has it.
-    let plain = raw || loaded.speech.template(false).is_none();
+    let plain = raw || loaded.speech.template(false).is_err();
     if plain && system.is_some() {
         return Err(fields.wrong(
             "system",

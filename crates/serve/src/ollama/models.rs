@@ -9,6 +9,7 @@ use crate::service::json_body;
 use axum::extract::State;
 use axum::response::Response;
 use sampan_facade::EmbedOptions;
+use sampan_text::ChatTemplate;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Instant;
@@ -69,7 +70,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, asked: Asked) -> Result<Re
     Ok(json_body(&json!({
         "modelfile": "",
         "parameters": "",
-        "template": loaded.speech.template(false).unwrap_or_default(),
+        "template": loaded.speech.template(false).map_or("", ChatTemplate::source),
         "details": details(&loaded),
         "model_info": {
             "general.architecture": family,
