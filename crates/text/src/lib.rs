@@ -3,9 +3,11 @@
 //! - [`Tokenizer`]: text to ids and back, from a `tokenizer.json` or from the metadata of a GGUF file.
 //! - [`Detokenizer`]: ids to text while they are generated; never half a character.
 //! - [`ChatTemplate`]: messages to a [`Prompt`], rendered as Jinja2 does it, that remembers which characters a user typed.
+//! - [`Constraints`]: which tokens may come next so that output satisfies a grammar, a schema, or is a call of a tool.
 //! - [`OutputParser`]: sorts what a model writes into reasoning, content and tool calls while it streams.
 #![forbid(unsafe_code)]
 
+mod constraint;
 mod error;
 mod output;
 mod prompt;
@@ -13,6 +15,7 @@ mod reasoning;
 mod template;
 mod tokenizer;
 
+pub use constraint::{Constraint, ConstraintError, ConstraintState, Constraints};
 pub use error::Error;
 pub use output::{OutputEvent, OutputFormat, OutputParser, OutputWarning, Tool, ToolFormat, Tools};
 pub use prompt::Prompt;

@@ -59,7 +59,7 @@ impl Tool {
     }
 
     /// The types that a parameter may have.
-    pub(super) fn types(&self, parameter: &str) -> Types {
+    pub(crate) fn types(&self, parameter: &str) -> Types {
         let mut types = Types::default();
         if let Some(schema) = self.parameters.get("properties").and_then(|p| p.get(parameter)) {
             collect(schema, &self.parameters, 0, &mut types);
@@ -75,7 +75,7 @@ impl Tool {
 
 /// Which types a value may have. None at all: nothing is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Types {
+pub(crate) struct Types {
     string: bool,
     number: bool,
     boolean: bool,
@@ -93,12 +93,12 @@ impl Types {
         Self { string: false, number: true, boolean: true, null: true, object: true, array: true };
 
     /// Whether every value is text, so that it need not be read to the end first.
-    pub(super) fn only_text(self) -> bool {
+    pub(crate) fn only_text(self) -> bool {
         self == Self::STRING || self == Self::default()
     }
 
     /// Whether a string is among the types.
-    pub(super) fn string_too(self) -> bool {
+    pub(crate) fn string_too(self) -> bool {
         self.string
     }
 

@@ -253,6 +253,18 @@ impl Tokenizer {
         self.added.markers()
     }
 
+    /// Where a text spells added tokens that are no plain text, and which.
+    pub(crate) fn markers_in(&self, text: &str) -> Vec<(Range<usize>, u32)> {
+        let found = self.added.find(text, Which::All, |_| false).into_iter();
+        found.filter(|f| self.added.is_marker(f.id)).map(|f| (f.range, f.id)).collect()
+    }
+
+    /// Whether the vocabulary spells any bytes, so that a text has the same ids wherever it stands. (SentencePiece has others at
+    /// the beginning.)
+    pub(crate) fn is_byte_level(&self) -> bool {
+        self.table.spelling == bytes::Spelling::ByteLevel
+    }
+
     /// The begin-of-text token.
     pub fn bos(&self) -> Option<u32> {
         self.bos

@@ -1,0 +1,140 @@
+//! Constraints as grammars of the engine.
+
+use super::{Constraint, ConstraintError, calls};
+use crate::{OutputFormat, Tokenizer, ToolFormat};
+use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
+use serde_json::{Value, json};
+
+/// More text than this is no grammar that somebody wrote for a request.
+const MAX_BYTES: usize = 256 << 10;
+/// Brackets inside brackets; the engine walks them by recursion.
+const MAX_NESTING: usize = 100;
+
+/// What a constraint is called in messages.
+pub(super) fn name(constraint: &Constraint) -> &'static str {
+    match constraint {
+        Constraint::JsonObject | Constraint::JsonSchema(_) => "the JSON schema",
+        Constraint::Regex(_) => "the regular expression",
+        Constraint::Lark(_) => "the grammar",
+        Constraint::Choice(_) => "the list of choices",
+        Constraint::Calls { .. } => "the schema of a tool",
+    }
+}
+
+/// The grammar of a constraint, with what the format wants around it.
+pub(super) fn build(
+    constraint: &Constraint,
+    format: &OutputFormat,
+    prompt: &str,
+    tokenizer: &Tokenizer,
+) -> Result<TopLevelGrammar, ConstraintError> {
+    let what = name(constraint);
+    let mut body = match constraint {
+        Constraint::JsonObject => GrammarWithLexer::from_json_schema(bounded(json!({"type": "object"}))),
+        Constraint::JsonSchema(schema) => {
+            check_schema(schema, what)?;
+            GrammarWithLexer::from_json_schema(bounded(schema.clone()))
+        }
+        Constraint::Regex(regex) => {
+            check_text(regex, what)?;
+            GrammarWithLexer::from_regex(regex)
+        }
+        Constraint::Lark(lark) => {
+            check_text(lark, what)?;
+            GrammarWithLexer::from_lark(lark.clone())
+        }
+        Constraint::Choice(choices) => {
+            check_size(choices.iter().map(String::len).sum(), what)?;
+            if choices.is_empty() {
+                return Err(ConstraintError::Grammar { what, reason: "it is empty".into() });
+            }
+            let choices: Vec<String> = choices.iter().map(|choice| quote(choice)).collect();
+            GrammarWithLexer::from_lark(format!("start: {}", choices.join(" | ")))
+        }
+        Constraint::Calls { tools, required, parallel } => {
+            tools.iter().try_for_each(|tool| check_schema(&tool.parameters, what))?;
+            let lark = calls::grammar(format.tools, tools, *required, *parallel, tokenizer)?;
+            return Ok(TopLevelGrammar::from_lark(lark));
+        }
+    };
+    if format.tools != ToolFormat::Harmony || prompt.ends_with("<|message|>") {
+        return Ok(TopLevelGrammar::from_grammar(body));
+    }
+    body.name = Some("body".into());
+    let header = calls::markup(tokenizer, "<|channel|>final<|message|>");
+    let mut grammar = TopLevelGrammar::from_lark(format!("start: {header} @body"));
+    grammar.grammars.push(body);
+    Ok(grammar)
+}
+
+/// A schema with white space between tokens as people write it, and not without end.
+pub(super) fn bounded(mut schema: Value) -> Value {
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("x-guidance".into(), json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}"}));
+    }
+    schema
+}
+
+/// A text as a literal of a grammar.
+pub(super) fn quote(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+fn check_schema(schema: &Value, what: &'static str) -> Result<(), ConstraintError> {
+    if !schema.is_object() {
+        let reason = "it is not an object".into();
+        return Err(ConstraintError::Grammar { what, reason });
+    }
+    if nesting_of(schema) > MAX_NESTING {
+        return Err(too_deep(what));
+    }
+    check_size(schema.to_string().len(), what)
+}
+
+/// How deep a value is; stops counting where it is too deep.
+fn nesting_of(value: &Value) -> usize {
+    let mut level = vec![value];
+    for depth in 0..=MAX_NESTING {
+        level = level
+            .into_iter()
+            .flat_map(|value| -> Box<dyn Iterator<Item = &Value>> {
+                match value {
+                    Value::Array(items) => Box::new(items.iter()),
+                    Value::Object(map) => Box::new(map.values()),
+                    _ => Box::new(std::iter::empty()),
+                }
+            })
+            .collect();
+        if level.is_empty() {
+            return depth;
+        }
+    }
+    MAX_NESTING + 1
+}
+
+fn check_text(text: &str, what: &'static str) -> Result<(), ConstraintError> {
+    check_size(text.len(), what)?;
+    let mut depth = 0usize;
+    for c in text.chars() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(too_deep(what));
+        }
+    }
+    Ok(())
+}
+
+fn check_size(bytes: usize, what: &'static str) -> Result<(), ConstraintError> {
+    if bytes > MAX_BYTES {
+        return Err(ConstraintError::TooLarge { what, found: format!("{bytes} bytes"), most: MAX_BYTES });
+    }
+    Ok(())
+}
+
+fn too_deep(what: &'static str) -> ConstraintError {
+    ConstraintError::TooLarge { what, found: "brackets inside brackets".into(), most: MAX_NESTING }
+}
