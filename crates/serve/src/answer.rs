@@ -40,12 +40,38 @@ pub(crate) struct Scored {
 pub(crate) enum Piece {
     /// More text, with the scores of the tokens that it came from.
     Text { part: Part, text: String, scores: Vec<Scored> },
+    /// More of a tool call.
+    Call(Call),
     /// The content so far was reasoning after all.
     ContentWasReasoning,
     /// The choice is complete.
     Ended(Ending),
     /// The choice will not be completed.
     Failed(Failure),
+}
+
+/// A step of a tool call. Calls come one after another, numbered from 0.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call {
+    Start {
+        index: usize,
+        id: String,
+        name: String,
+    },
+    /// More of the arguments; all pieces together are JSON.
+    Arguments {
+        index: usize,
+        json: String,
+    },
+    End,
+}
+
+/// A complete tool call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ToolCall {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) arguments: String,
 }
 
 /// How a choice ended.
@@ -66,6 +92,8 @@ pub(crate) struct Ending {
 pub(crate) enum Finish {
     /// The model ended it.
     Stop,
+    /// The model ended it with calls of tools.
+    Calls,
     /// This stop string came.
     StopString(String),
     /// As many tokens as were asked for, or time is up.
@@ -79,6 +107,7 @@ impl Finish {
     pub(crate) fn openai(&self) -> &'static str {
         match self {
             Finish::Stop | Finish::StopString(_) => "stop",
+            Finish::Calls => "tool_calls",
             Finish::Length | Finish::Context => "length",
         }
     }
@@ -89,6 +118,7 @@ impl Finish {
 pub(crate) struct Choice {
     pub(crate) reasoning: String,
     pub(crate) content: String,
+    pub(crate) calls: Vec<ToolCall>,
     pub(crate) scores: Vec<Scored>,
     pub(crate) ending: Option<Ending>,
 }
@@ -103,6 +133,15 @@ impl Choice {
                 }
                 self.scores.extend(scores);
             }
+            Piece::Call(Call::Start { id, name, .. }) => {
+                self.calls.push(ToolCall { id, name, arguments: String::new() });
+            }
+            Piece::Call(Call::Arguments { index, json }) => {
+                if let Some(call) = self.calls.get_mut(index) {
+                    call.arguments.push_str(&json);
+                }
+            }
+            Piece::Call(Call::End) => {}
             Piece::ContentWasReasoning => {
                 let content = std::mem::take(&mut self.content);
                 self.reasoning.push_str(&content);

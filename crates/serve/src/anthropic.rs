@@ -1,6 +1,6 @@
 //! Anthropic's `/v1/messages`.
 
-use crate::answer::{Answer, Choice, Cost, Ending, Finish, Part, Piece};
+use crate::answer::{Answer, Call, Choice, Cost, Ending, Finish, Part, Piece};
 use crate::app::{App, Asked as Request};
 use crate::failure::{Dialect, Failure};
 use crate::fields::{Fields, kind};
@@ -12,6 +12,7 @@ use crate::stream::{self, Form, Frame, Frames};
 use crate::wire;
 use axum::extract::State;
 use axum::response::Response;
+use sampan_text::Tools;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -37,9 +38,9 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     }
     fields.only("service_tier", &[json!("auto"), json!("standard_only")])?;
     let loaded = app.registry.get(Some(&model)).await?;
-    let input = conversation(&mut fields, &loaded)?;
+    let (input, tools) = conversation(&mut fields, &loaded)?;
     fields.finish()?;
-    let job = Job { asked, client: request.client.id, ..Job::new(input) };
+    let job = Job { asked, tools, client: request.client.id, ..Job::new(input) };
     let mut answer = generate::start(&app, loaded, vec![job]).await?;
     let (id, model) = (wire::id("msg_"), answer.loaded.name.clone());
     if stream {
@@ -56,7 +57,7 @@ pub(crate) async fn count(State(app): State<Arc<App>>, request: Request) -> Resu
     let mut fields = request.fields;
     let model = fields.need_text("model")?;
     let loaded = app.registry.get(Some(&model)).await?;
-    let input = conversation(&mut fields, &loaded)?;
+    let (input, _) = conversation(&mut fields, &loaded)?;
     fields.finish()?;
     let counted = tokio::task::spawn_blocking(move || {
         Job::new(input).encode(&loaded).map(|(prompt, _)| prompt.ids.len())
@@ -66,7 +67,7 @@ pub(crate) async fn count(State(app): State<Arc<App>>, request: Request) -> Resu
 }
 
 /// System text, messages, thinking: what both routes read.
-fn conversation(fields: &mut Fields, loaded: &Loaded) -> Result<Input> {
+fn conversation(fields: &mut Fields, loaded: &Loaded) -> Result<(Input, Option<Tools>)> {
     let mut messages = Vec::new();
     if let Some(system) = texts(fields, "system")? {
         messages.push(json!({"role": "system", "content": system}));
@@ -85,9 +86,32 @@ fn conversation(fields: &mut Fields, loaded: &Loaded) -> Result<Input> {
         thinking.finish()?;
         wire::think(loaded, if on { "medium" } else { "none" }, "thinking", &mut vars)?;
     }
-    fields.only("tools", &[json!([])])?;
-    fields.only("tool_choice", &[json!({"type": "none"}), json!({"type": "auto"})])?;
-    Ok(Input::Chat { messages, tools: None, vars })
+    let (tools, known) = tools(fields)?.unzip();
+    Ok((Input::Chat { messages, tools, vars }, known))
+}
+
+/// Tools, in the form that templates know.
+fn tools(fields: &mut Fields) -> Result<wire::Offered> {
+    let mut list = Vec::new();
+    for (at, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
+        let mut tool = Fields::of(tool, &format!("tools[{at}]"))?;
+        tool.only("type", &[json!("custom")])?;
+        cached(&mut tool)?;
+        let (name, description) = (tool.need_text("name")?, tool.text("description")?);
+        let parameters = tool.take("input_schema").ok_or_else(|| tool.missing("input_schema"))?;
+        tool.only("strict", &[json!(false)])?;
+        tool.finish()?;
+        let function =
+            json!({"name": name, "description": description.unwrap_or_default(), "parameters": parameters});
+        list.push(json!({"type": "function", "function": function}));
+    }
+    let mut wanted = true;
+    if let Some(mut choice) = fields.object("tool_choice")? {
+        wanted = choice.word("type", &["auto", "none"])? != Some("none");
+        choice.only("disable_parallel_tool_use", &[json!(false)])?;
+        choice.finish()?;
+    }
+    Ok(wire::offered(list, wanted))
 }
 
 /// A string, or blocks of type `text`.
@@ -195,6 +219,7 @@ fn message(value: Value, path: &str, out: &mut Vec<Value>) -> Result<()> {
 fn stop_reason(finish: &Finish) -> (&'static str, Option<&str>) {
     match finish {
         Finish::Stop => ("end_turn", None),
+        Finish::Calls => ("tool_use", None),
         Finish::StopString(text) => ("stop_sequence", Some(text)),
         Finish::Length => ("max_tokens", None),
         Finish::Context => ("model_context_window_exceeded", None),
@@ -215,8 +240,13 @@ fn whole(id: &str, answer: &Answer, choice: &Choice) -> Result<Value> {
     if !choice.reasoning.is_empty() {
         content.push(json!({"type": "thinking", "thinking": choice.reasoning, "signature": ""}));
     }
-    if !choice.content.is_empty() || content.is_empty() {
+    if !choice.content.trim().is_empty() || (content.is_empty() && choice.calls.is_empty()) {
         content.push(json!({"type": "text", "text": choice.content}));
+    }
+    for call in &choice.calls {
+        let input: Value =
+            serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({"raw": call.arguments}));
+        content.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}));
     }
     let (reason, sequence) = stop_reason(&choice.ending()?.finish);
     Ok(json!({
@@ -231,12 +261,19 @@ fn whole(id: &str, answer: &Answer, choice: &Choice) -> Result<Value> {
     }))
 }
 
+/// What a block of a message holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    Text(Part),
+    Call,
+}
+
 /// The events of a streamed message.
 struct Events {
     id: String,
     model: String,
     /// The kind of the block that is open, and its number.
-    block: Option<(Part, usize)>,
+    block: Option<(Block, usize)>,
     blocks: usize,
     cost: Cost,
 }
@@ -244,8 +281,8 @@ struct Events {
 impl Events {
     /// Closes the open block, if there is one.
     fn close(&mut self, frames: &mut Vec<Frame>) {
-        let Some((part, index)) = self.block.take() else { return };
-        if part == Part::Reasoning {
+        let Some((block, index)) = self.block.take() else { return };
+        if block == Block::Text(Part::Reasoning) {
             let delta = json!({"type": "signature_delta", "signature": ""});
             frames.push(event("content_block_delta", json!({"index": index, "delta": delta})));
         }
@@ -253,19 +290,38 @@ impl Events {
     }
 
     fn open(&mut self, part: Part, frames: &mut Vec<Frame>) -> usize {
-        if let Some((_, index)) = self.block.filter(|(open, _)| *open == part) {
+        if let Some((_, index)) = self.block.filter(|(open, _)| *open == Block::Text(part)) {
             return index;
         }
-        self.close(frames);
-        let index = self.blocks;
-        self.blocks += 1;
-        self.block = Some((part, index));
-        let block = match part {
+        let start = match part {
             Part::Content => json!({"type": "text", "text": ""}),
             Part::Reasoning => json!({"type": "thinking", "thinking": "", "signature": ""}),
         };
-        frames.push(event("content_block_start", json!({"index": index, "content_block": block})));
+        self.start(Block::Text(part), start, frames)
+    }
+
+    fn start(&mut self, block: Block, start: Value, frames: &mut Vec<Frame>) -> usize {
+        self.close(frames);
+        let index = self.blocks;
+        self.blocks += 1;
+        self.block = Some((block, index));
+        frames.push(event("content_block_start", json!({"index": index, "content_block": start})));
         index
+    }
+
+    fn call(&mut self, call: Call, frames: &mut Vec<Frame>) {
+        match call {
+            Call::Start { id, name, .. } => {
+                let start = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
+                self.start(Block::Call, start, frames);
+            }
+            Call::Arguments { json, .. } => {
+                let index = self.block.map_or(0, |(_, index)| index);
+                let delta = json!({"type": "input_json_delta", "partial_json": json});
+                frames.push(event("content_block_delta", json!({"index": index, "delta": delta})));
+            }
+            Call::End => self.close(frames),
+        }
     }
 
     fn ended(&mut self, ending: &Ending) -> Vec<Frame> {
@@ -314,6 +370,7 @@ impl Frames for Events {
                 };
                 frames.push(event("content_block_delta", json!({"index": index, "delta": delta})));
             }
+            Piece::Call(call) => self.call(call, &mut frames),
             Piece::ContentWasReasoning => self.close(&mut frames),
             Piece::Ended(ending) => frames = self.ended(&ending),
             Piece::Failed(_) => {}

@@ -1,15 +1,16 @@
 //! From a job to its pieces: encode, submit, decode, sort, end at stop strings.
 
-use crate::answer::{Answer, Ending, Finish, Part, Piece, Scored};
+use crate::answer::{Answer, Call, Ending, Finish, Part, Piece, Scored};
 use crate::app::App;
 use crate::failure::Failure;
 use crate::job::Job;
 use crate::loaded::Loaded;
 use crate::metrics::Clock;
+use crate::wire;
 use crate::worker::{Refused, Running};
 use sampan_engine::{Event, FinishReason, Usage};
 use sampan_facade::{Encoded, StopMatcher, random_seed};
-use sampan_text::{OutputEvent, OutputFormat, OutputParser, Start};
+use sampan_text::{OutputEvent, OutputParser, Start, Tools};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
@@ -44,7 +45,7 @@ pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Res
                     Failure::internal("the engine has failed; the model is loaded again for the next request")
                 }
             })?;
-            let sorter = Sorter::new(&prompt, &job.asked.stop);
+            let sorter = Sorter::new(&prompt, &job.asked.stop, job.tools.clone());
             pumps.push((
                 prompt.ids.len(),
                 Pump {
@@ -75,23 +76,29 @@ pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Res
 /// Sorts text into reasoning and content, and ends the content at a stop string.
 struct Sorter {
     start: Start,
-    format: OutputFormat,
+    /// Whether special tokens are part of the format.
+    special: bool,
     parser: OutputParser,
     stop: StopMatcher,
     /// What was not quite as the format wants it.
     warnings: Vec<String>,
+    /// Whether there were calls, all of them complete.
+    called: Option<bool>,
 }
 
+#[derive(Debug, PartialEq)]
 enum Sorted {
     Text(Part, String),
+    Call(Call),
     ContentWasReasoning,
 }
 
 impl Sorter {
-    fn new(prompt: &Encoded, stops: &[String]) -> Sorter {
+    fn new(prompt: &Encoded, stops: &[String], tools: Option<Tools>) -> Sorter {
         let Encoded { start, format, .. } = *prompt;
-        let parser = OutputParser::new(format, start, None);
-        Sorter { start, format, parser, stop: StopMatcher::new(stops), warnings: Vec::new() }
+        let special = format.needs_special(tools.is_some());
+        let parser = OutputParser::new(format, start, tools);
+        Sorter { start, special, parser, stop: StopMatcher::new(stops), warnings: Vec::new(), called: None }
     }
 
     /// The texts that are certain now; after a stop string was found, none.
@@ -110,8 +117,20 @@ impl Sorter {
                     sorted.push(Sorted::ContentWasReasoning);
                 }
                 OutputEvent::Warning(warning) => self.warnings.push(warning.to_string()),
-                // Shown to nobody; and without tools there are no calls.
-                _ => {}
+                OutputEvent::CallStart { index, id, name } => {
+                    self.called.get_or_insert(true);
+                    let id = id.unwrap_or_else(|| wire::id("call_"));
+                    sorted.push(Sorted::Call(Call::Start { index, id, name }));
+                }
+                OutputEvent::CallArguments { index, json } => {
+                    sorted.push(Sorted::Call(Call::Arguments { index, json }));
+                }
+                OutputEvent::CallEnd { complete, .. } => {
+                    self.called = self.called.map(|all| all && complete);
+                    sorted.push(Sorted::Call(Call::End));
+                }
+                // Shown to nobody.
+                OutputEvent::Markup(_) => {}
             }
         }
         if last {
@@ -165,7 +184,7 @@ impl Pump {
     ) {
         let tokenizer = &loaded.speech.tokenizer;
         let mut decoder = match self.sorter.start {
-            _ if self.sorter.format.needs_special(false) => tokenizer.stream_with_special(),
+            _ if self.sorter.special => tokenizer.stream_with_special(),
             Start::Answer => tokenizer.stream_continued(),
             _ => tokenizer.stream(),
         };
@@ -228,6 +247,7 @@ impl Pump {
             _ if self.sorter.stop.stopped() => {
                 Finish::StopString(self.sorter.stop.found().unwrap_or_default().to_owned())
             }
+            FinishReason::Stop(_) if self.sorter.called == Some(true) => Finish::Calls,
             FinishReason::Stop(_) => Finish::Stop,
             FinishReason::Length => Finish::Length,
             FinishReason::Context => Finish::Context,
@@ -249,6 +269,7 @@ impl Pump {
                 Sorted::Text(part, text) => {
                     Piece::Text { part, text, scores: std::mem::take(&mut self.pending) }
                 }
+                Sorted::Call(call) => Piece::Call(call),
                 Sorted::ContentWasReasoning => {
                     self.thought = self.taken;
                     Piece::ContentWasReasoning
@@ -262,7 +283,8 @@ impl Pump {
     }
 
     /// `usage` is the engine's, or the default where the answer ends before the engine does.
-    async fn end(mut self, finish: Finish, usage: Usage, warnings: Vec<String>, clock: Clock<'_>) {
+    async fn end(mut self, finish: Finish, usage: Usage, mut warnings: Vec<String>, clock: Clock<'_>) {
+        warnings.append(&mut self.sorter.warnings);
         let usage = Usage { generated_tokens: self.taken, cached_tokens: self.cached, ..usage };
         clock.ended(finish.openai());
         // What came after a stop string is none of the answer.
@@ -276,5 +298,39 @@ impl Pump {
 
     async fn fail(self, failure: Failure) {
         let _ = self.to.send((self.choice, Piece::Failed(failure))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sampan_text::OutputFormat;
+    use serde_json::json;
+
+    /// What a model of Qwen's kind writes, as it is sorted: texts, and calls with their arguments.
+    #[test]
+    fn calls_are_told_from_text() {
+        let template = "{{ tools }} <think> </think> <tool_call>{\"name\": x, \"arguments\": y}</tool_call>";
+        let format = OutputFormat::of_template(template);
+        let prompt = Encoded { ids: Vec::new(), start: Start::Either, format };
+        let tools =
+            json!([{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]);
+        let mut sorter = Sorter::new(&prompt, &[], Some(Tools::from_json(&tools)));
+        let output = "<think>\nHm.\n</think>\n\nLet me.\n<tool_call>\n{\"name\": \"add\", \"arguments\": {\"a\": 3}}\n</tool_call>";
+        let (mut text, mut thought, mut calls) = (String::new(), String::new(), Vec::new());
+        for (at, _) in output.char_indices() {
+            for sorted in sorter.push(&output[at..=at], at + 1 == output.len()) {
+                match sorted {
+                    Sorted::Text(Part::Content, piece) => text.push_str(&piece),
+                    Sorted::Text(Part::Reasoning, piece) => thought.push_str(&piece),
+                    Sorted::Call(Call::Start { name, .. }) => calls.push((name, String::new())),
+                    Sorted::Call(Call::Arguments { index, json }) => calls[index].1.push_str(&json),
+                    _ => {}
+                }
+            }
+        }
+        let call = ("add".to_owned(), r#"{"a": 3}"#.to_owned());
+        assert_eq!((thought.as_str(), text.trim(), calls), ("Hm.", "Let me.", vec![call]));
+        assert_eq!((sorter.called, sorter.warnings), (Some(true), Vec::new()));
     }
 }

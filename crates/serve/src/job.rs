@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::loaded::Loaded;
 use sampan_engine::{Request, Sampling};
 use sampan_facade::{Encoded, Settings};
-use sampan_text::{OutputFormat, Special, Start};
+use sampan_text::{OutputFormat, Special, Start, Tools};
 use serde_json::{Map, Value};
 
 /// A prompt in one of its forms.
@@ -104,6 +104,8 @@ pub(crate) struct Job {
     /// Log-probabilities of each token, and of this many of the likeliest.
     pub(crate) logprobs: Option<usize>,
     pub(crate) overflow: Overflow,
+    /// The tools that the answer may call.
+    pub(crate) tools: Option<Tools>,
     /// Whose it is: the engine shares its time between clients.
     pub(crate) client: u64,
 }
@@ -116,6 +118,7 @@ impl Job {
             choices: 1,
             logprobs: None,
             overflow: Overflow::Refuse,
+            tools: None,
             client: 0,
         }
     }

@@ -6,6 +6,7 @@ use crate::fields::Fields;
 use crate::job::Asked;
 use crate::loaded::Loaded;
 use sampan_facade::random_seed;
+use sampan_text::Tools;
 use serde_json::{Map, Value, json};
 use std::time::SystemTime;
 
@@ -137,6 +138,38 @@ pub(crate) fn harmless(fields: &mut Fields) -> Result<()> {
     fields.only("store", &[json!(false)])?;
     fields.only("service_tier", &[json!("auto"), json!("default")])?;
     fields.only("metadata", &[json!({})])
+}
+
+/// Tools for the template and for whoever looks for calls of them; none where none may be called.
+pub(crate) type Offered = Option<(Value, Tools)>;
+
+/// `tools` and what belongs to them, as OpenAI's chat API and Ollama have it.
+///
+/// # Errors
+/// What would need the answer to be constrained: `required`, a named tool, strict schemas, one call at the most.
+pub(crate) fn tools(fields: &mut Fields) -> Result<Offered> {
+    let list = fields.list("tools")?.unwrap_or_default();
+    let choice = fields.word("tool_choice", &["auto", "none"])?;
+    fields.only("parallel_tool_calls", &[json!(true)])?;
+    for (at, tool) in list.iter().enumerate() {
+        let mut tool = Fields::of(tool.clone(), &format!("tools[{at}]"))?;
+        tool.only("type", &[json!("function")])?;
+        let mut function = tool.object("function")?.ok_or_else(|| tool.missing("function"))?;
+        function.need_text("name")?;
+        function.text("description")?;
+        function.object("parameters")?;
+        function.only("strict", &[json!(false)])?;
+        function.finish()?;
+        tool.finish()?;
+    }
+    Ok(offered(list, choice != Some("none")))
+}
+
+/// Tools in the form of OpenAI's chat API, unless there are none.
+pub(crate) fn offered(list: Vec<Value>, wanted: bool) -> Offered {
+    let list = Some(Value::Array(list)).filter(|list| wanted && list != &json!([]))?;
+    let tools = Tools::from_json(&list);
+    Some((list, tools))
 }
 
 /// Switches thinking on or off, or sets how hard, in the variables that the model's template knows.

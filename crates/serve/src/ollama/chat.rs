@@ -1,7 +1,7 @@
 //! `/api/chat` and `/api/generate`.
 
 use super::{keep_alive, options, timestamp};
-use crate::answer::{Answer, Choice, Cost, Ending, Finish, Part, Piece};
+use crate::answer::{Answer, Call, Choice, Cost, Ending, Finish, Part, Piece, ToolCall};
 use crate::app::{App, Asked};
 use crate::failure::{Dialect, Failure};
 use crate::fields::Fields;
@@ -35,11 +35,12 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<
     for (at, value) in list.into_iter().enumerate() {
         messages.push(message(value, &format!("messages[{at}]"))?);
     }
-    fields.only("tools", &[json!([])])?;
+    let (tools, known) = wire::tools(&mut fields)?.unzip();
     let loaded = app.registry.get(Some(&model)).await?;
     let vars = think(&mut fields, &loaded)?;
-    let input = (!messages.is_empty()).then_some(Input::Chat { messages, tools: None, vars });
-    respond(&app, loaded, fields, asked.client.id, input, Route::Chat, begun).await
+    let input = (!messages.is_empty()).then_some(Input::Chat { messages, tools, vars });
+    let job = input.map(|input| Job { tools: known, ..Job::new(input) });
+    respond(&app, loaded, fields, asked.client.id, job, Route::Chat, begun).await
 }
 
 pub(crate) async fn generate(State(app): State<Arc<App>>, asked: Asked) -> Result<Response> {
@@ -70,7 +71,7 @@ pub(crate) async fn generate(State(app): State<Arc<App>>, asked: Asked) -> Resul
             Input::Chat { messages: system.into_iter().chain([user]).collect(), tools: None, vars }
         }
     });
-    respond(&app, loaded, fields, asked.client.id, input, Route::Generate, begun).await
+    respond(&app, loaded, fields, asked.client.id, input.map(Job::new), Route::Generate, begun).await
 }
 
 /// `think`: a switch or a level.
@@ -123,7 +124,7 @@ async fn respond(
     loaded: Arc<Loaded>,
     mut fields: Fields,
     client: u64,
-    input: Option<Input>,
+    job: Option<Job>,
     route: Route,
     begun: Instant,
 ) -> Result<Response> {
@@ -132,17 +133,17 @@ async fn respond(
     let keep = keep_alive(&mut fields)?;
     fields.only("format", &[json!("")])?;
     fields.finish()?;
-    let lines = Lines { model: loaded.name.clone(), route, begun, cost: Cost::default() };
+    let lines = Lines { model: loaded.name.clone(), route, begun, cost: Cost::default(), call: None };
     if keep.is_some() {
         app.registry.keep(Some(&loaded.name), keep)?;
     }
-    let Some(input) = input else {
+    let Some(job) = job else {
         let mut value = lines.object(Part::Content, "");
         value["done"] = true.into();
         value["done_reason"] = "load".into();
         return Ok(json_body(&value));
     };
-    let job = Job { asked, client, ..Job::new(input) };
+    let job = Job { asked, client, ..job };
     let mut answer = generate::start(app, loaded, vec![job]).await?;
     let lines = Lines { cost: Cost::new(answer.prompt_tokens), ..lines };
     if stream {
@@ -160,6 +161,9 @@ fn whole(mut lines: Lines, _: &Answer, choice: &Choice) -> Result<Value> {
         let place = if lines.route == Route::Chat { &mut value["message"] } else { &mut value };
         place["thinking"] = choice.reasoning.as_str().into();
     }
+    if !choice.calls.is_empty() {
+        value["message"]["tool_calls"] = choice.calls.iter().map(tool_call).collect();
+    }
     Ok(value)
 }
 
@@ -169,6 +173,15 @@ struct Lines {
     route: Route,
     begun: Instant,
     cost: Cost,
+    /// The call that is being written: lines only hold whole ones.
+    call: Option<ToolCall>,
+}
+
+/// A call in Ollama's form, with its arguments as an object.
+fn tool_call(call: &ToolCall) -> Value {
+    let arguments: Value =
+        serde_json::from_str(&call.arguments).unwrap_or_else(|_| call.arguments.as_str().into());
+    json!({"id": call.id, "function": {"name": call.name, "arguments": arguments}})
 }
 
 impl Lines {
@@ -194,7 +207,7 @@ impl Lines {
         let more = json!({
             "done": true,
             "done_reason": match ending.finish {
-                Finish::Stop | Finish::StopString(_) => "stop",
+                Finish::Stop | Finish::StopString(_) | Finish::Calls => "stop",
                 Finish::Length | Finish::Context => "length",
             },
             "total_duration": nanoseconds(self.begun.elapsed()),
@@ -216,6 +229,21 @@ impl Frames for Lines {
         match piece {
             Piece::Text { part, text, .. } => vec![Frame::data(self.object(part, &text))],
             Piece::Ended(ending) => vec![Frame::data(self.last(&ending, ""))],
+            Piece::Call(Call::Start { id, name, .. }) => {
+                self.call = Some(ToolCall { id, name, arguments: String::new() });
+                Vec::new()
+            }
+            Piece::Call(Call::Arguments { json, .. }) => {
+                if let Some(call) = &mut self.call {
+                    call.arguments.push_str(&json);
+                }
+                Vec::new()
+            }
+            Piece::Call(Call::End) => {
+                let mut value = self.object(Part::Content, "");
+                value["message"]["tool_calls"] = self.call.take().iter().map(tool_call).collect();
+                vec![Frame::data(value)]
+            }
             Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
         }
     }

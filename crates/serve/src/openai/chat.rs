@@ -2,7 +2,7 @@
 
 use super::messages::messages;
 use super::{dropped, usage, warnings};
-use crate::answer::{Answer, Choice, Cost, Part, Piece};
+use crate::answer::{Answer, Call, Choice, Cost, Part, Piece};
 use crate::app::{App, Asked};
 use crate::failure::{Dialect, Failure};
 use crate::fields::Fields;
@@ -58,9 +58,7 @@ fn job(loaded: &Loaded, messages: Vec<Value>, mut fields: Fields) -> Result<(Job
     let overflow = fields.word("context_overflow", &["refuse", "drop_old_turns"])?;
     fields.only("response_format", &[json!({"type": "text"})])?;
     fields.only("modalities", &[json!(["text"])])?;
-    fields.only("tools", &[json!([])])?;
-    fields.only("tool_choice", &[json!("none"), json!("auto")])?;
-    fields.only("parallel_tool_calls", &[json!(true)])?;
+    let (tools, known) = wire::tools(&mut fields)?.unzip();
     wire::harmless(&mut fields)?;
     fields.finish()?;
     let job = Job {
@@ -68,7 +66,8 @@ fn job(loaded: &Loaded, messages: Vec<Value>, mut fields: Fields) -> Result<(Job
         choices,
         logprobs: logprobs.then_some(top.unwrap_or(0)),
         overflow: if overflow == Some("drop_old_turns") { Overflow::DropOldTurns } else { Overflow::Refuse },
-        ..Job::new(Input::Chat { messages, tools: None, vars })
+        tools: known,
+        ..Job::new(Input::Chat { messages, tools, vars })
     };
     Ok((job, stream, include_usage))
 }
@@ -101,6 +100,16 @@ fn whole(head: &Head, answer: &Answer, choices: &[Choice], logprobs: bool) -> Re
         let mut message = json!({"role": "assistant", "content": choice.content, "refusal": null});
         if !choice.reasoning.is_empty() {
             message["reasoning_content"] = choice.reasoning.as_str().into();
+        }
+        if !choice.calls.is_empty() {
+            let call = |c: &crate::answer::ToolCall| {
+                let function = json!({"name": c.name, "arguments": c.arguments});
+                json!({"id": c.id, "type": "function", "function": function})
+            };
+            message["tool_calls"] = choice.calls.iter().map(call).collect();
+            if choice.content.is_empty() {
+                message["content"] = Value::Null;
+            }
         }
         let scores = logprobs.then(|| wire::chat_logprobs(&answer.loaded, &choice.scores));
         list.push(json!({
@@ -180,6 +189,15 @@ impl Frames for Chunks {
                 delta.insert(field.into(), text.into());
                 vec![Frame::data(self.choice(index, delta.into(), scores(&list), None))]
             }
+            Piece::Call(Call::Start { index: at, id, name }) => {
+                let function = json!({"name": name, "arguments": ""});
+                let call = json!({"index": at, "id": id, "type": "function", "function": function});
+                vec![Frame::data(self.choice(index, json!({"tool_calls": [call]}), None, None))]
+            }
+            Piece::Call(Call::Arguments { index: at, json }) => {
+                let call = json!({"index": at, "function": {"arguments": json}});
+                vec![Frame::data(self.choice(index, json!({"tool_calls": [call]}), None, None))]
+            }
             Piece::ContentWasReasoning => {
                 let mut chunk = self.choice(index, json!({}), None, None);
                 chunk["warnings"] = warnings(&["the content so far was reasoning".to_owned()]);
@@ -194,7 +212,7 @@ impl Frames for Chunks {
                 }
                 vec![Frame::data(chunk)]
             }
-            Piece::Failed(_) => Vec::new(),
+            Piece::Call(Call::End) | Piece::Failed(_) => Vec::new(),
         }
     }
 

@@ -191,7 +191,7 @@ impl Frames for Chunks {
                 }
                 vec![Frame::data(chunk)]
             }
-            Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
+            Piece::Call(_) | Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
         }
     }
 

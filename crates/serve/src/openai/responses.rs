@@ -352,7 +352,8 @@ impl Frames for Said {
                 };
                 frames.push(self.event(name, json!({"response": response})));
             }
-            Piece::Failed(_) => {}
+            // No tools are offered here.
+            Piece::Call(_) | Piece::Failed(_) => {}
         }
         frames
     }
