@@ -80,13 +80,13 @@ def anthropic_checks():
     client = anthropic.Anthropic(base_url=base, api_key="none", max_retries=0)
 
     def message():
-        r = client.messages.create(model="mini", max_tokens=60, messages=SUM, temperature=0)
+        r = client.messages.create(model="mini", max_tokens=60, messages=SUM, extra_body={"temperature": 0})
         thought, text = r.content
         assert thought.type == "thinking" and text.text == "3 + 4 = 7"
         assert r.stop_reason == "end_turn" and r.usage.output_tokens == 40
 
     def stream():
-        with client.messages.stream(model="mini", max_tokens=24, messages=STORY, temperature=0) as s:
+        with client.messages.stream(model="mini", max_tokens=24, messages=STORY, extra_body={"temperature": 0}) as s:
             text = "".join(s.text_stream)
             final = s.get_final_message()
         assert text == final.content[0].text and final.usage.output_tokens > 1
