@@ -40,6 +40,7 @@ function show() {
   thread.show(current, welcome(modelName(), problem, findModels));
   sidebar.show(all.values(), current.id);
   composer.setRunning(shownRunning().length > 0);
+  byId("title").textContent = tree.title(current);
   document.title = all.has(current.id) ? `${tree.title(current)} · sampan` : "sampan";
   showBar();
 }

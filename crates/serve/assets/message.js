@@ -5,32 +5,29 @@ import { copyButton, h, iconButton } from "./dom.js";
 import { markdownView } from "./markdown/render.js";
 
 /**
+ * A message without its content: `update` makes that, at its time (a long conversation has many).
  * @param {Object} message
  * @param {Object} actions `edit(message, text)`, `again(message)`, `turn(message, step)`
  */
 export function messageView(message, actions) {
-  const view = message.role === "user" ? userBody(message) : answerBody(message);
-  const branch = branchNav((step) => actions.turn(message, step));
-  const stats = h("span", { class: "stats" });
-  const words = [copyButton("Copy", () => message.content), iconButton("pencil", "Edit", edit)];
-  const buttons = h("span", { class: "buttons" }, ...words);
-  if (message.role === "assistant") buttons.append(iconButton("again", "Answer again", () => actions.again(message)));
-  const foot = h("footer", {}, branch.element, buttons, stats);
   const name = message.role === "user" ? "You" : message.model;
-  const element = h("article", { class: `message ${message.role}`, tabindex: "-1", "aria-label": name }, view.element, foot);
+  const element = h("article", { class: `message ${message.role}`, tabindex: "-1", "aria-label": name });
+  let inside = null;
+  let shown = null;
 
   function edit() {
-    if (element.classList.contains("running") || element.classList.contains("editing")) return;
+    if (!inside || element.classList.contains("running") || element.classList.contains("editing")) return;
+    const body = inside.body.element;
     const form = editor(message, {
       done: (text) => actions.edit(message, text),
       close() {
         element.classList.remove("editing");
-        form.replaceWith(view.element);
+        form.replaceWith(body);
         element.focus({ preventScroll: true });
       },
     });
     element.classList.add("editing");
-    view.element.replaceWith(form);
+    body.replaceWith(form);
     form.begin();
   }
 
@@ -38,14 +35,42 @@ export function messageView(message, actions) {
     element,
     message,
     edit,
-    text: () => view.element.innerText,
+    made: () => inside !== null,
+    text: () => inside?.body.element.innerText ?? "",
     /** Shows the message as it is now. `ids` are its alternatives, itself among them. */
     update({ running, ids }) {
+      // A finished message does not change: other words make another message.
+      if (!running && shown?.running === false && (!ids || shown.count === ids.length)) return;
+      shown = { running, count: ids?.length ?? shown?.count };
+      inside ??= content(message, element, { ...actions, edit });
       element.classList.toggle("running", running);
-      view.update(running);
+      inside.body.update(running);
+      inside.foot.update(running, ids);
+    },
+  };
+}
+
+function content(message, element, actions) {
+  const body = message.role === "user" ? userBody(message) : answerBody(message);
+  const foot = footer(message, actions);
+  element.append(body.element, foot.element);
+  return { body, foot };
+}
+
+/** Which branch this is, what can be done, and the figures. */
+function footer(message, { turn, again, edit }) {
+  const branch = branchNav((step) => turn(message, step));
+  const words = [copyButton("Copy", () => message.content), iconButton("pencil", "Edit", edit)];
+  const buttons = h("span", { class: "buttons" }, ...words);
+  if (message.role === "assistant") buttons.append(iconButton("again", "Answer again", () => again(message)));
+  const stats = h("span", { class: "stats" });
+  return {
+    element: h("footer", {}, branch.element, buttons, stats),
+    update(running, ids) {
       if (ids) branch.show(ids.indexOf(message.id), ids.length);
       for (const button of words) button.hidden = message.content === "";
-      const made = running ? [] : message.edited && message.role === "assistant" ? ["edited"] : figures(message);
+      const edited = message.edited && message.role === "assistant";
+      const made = running ? [] : edited ? ["edited"] : figures(message);
       stats.replaceChildren(...made.map((text) => h("span", {}, text)));
     },
   };

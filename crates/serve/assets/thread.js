@@ -7,6 +7,10 @@ import { branches, path } from "./tree.js";
 /** How near the end counts as the end, in pixels. */
 const NEAR = 48;
 
+/** How many messages are made at once, from the end; those before them follow while the browser is idle. */
+const SOON = 30;
+const later = globalThis.requestIdleCallback ?? ((work) => setTimeout(work, 20));
+
 /** @param {Object} actions what `messageView` needs, and `running(id)` */
 export function threadView(actions) {
   const scroller = byId("thread");
@@ -14,6 +18,8 @@ export function threadView(actions) {
   const toEnd = byId("to-end");
   let views = new Map();
   let owner = null;
+  /** Views that are still without content. */
+  let waiting = [];
   /** The page follows the answer until the reader goes up. */
   let follows = true;
   let top = 0;
@@ -43,6 +49,11 @@ export function threadView(actions) {
     return views.get(message.id);
   }
 
+  function makeSome() {
+    for (const make of waiting.splice(-SOON)) make();
+    if (waiting.length > 0) later(makeSome);
+  }
+
   return {
     /** Shows the branch of a conversation that is chosen; `welcome` stands where there is none yet. */
     show(tree, welcome) {
@@ -58,9 +69,14 @@ export function threadView(actions) {
       while (same < elements.length && list.children[same] === elements[same]) same += 1;
       while (list.children.length > same) list.lastChild.remove();
       list.append(...elements.slice(same));
-      for (const view of shown) {
-        view.update({ running: actions.running(view.message.id), ids: all.get(view.message.parent) });
+      const idle = waiting.length === 0;
+      waiting = [];
+      for (const [i, view] of shown.entries()) {
+        const make = () => view.update({ running: actions.running(view.message.id), ids: all.get(view.message.parent) });
+        if (view.made() || i >= shown.length - SOON) make();
+        else waiting.push(make);
       }
+      if (idle && waiting.length > 0) later(makeSome);
       if (follows) end();
     },
     /** Shows what changed in one message. */
@@ -85,5 +101,5 @@ export function welcome(model, problem, retry) {
   const lines = problem
     ? [h("p", { class: "note error", role: "alert" }, problem), h("button", { type: "button", onclick: retry }, "Try again")]
     : [h("p", {}, model ? "Runs on this server. What you write goes nowhere else." : "")];
-  return h("div", { class: "welcome" }, icon("boat"), h("h1", {}, model || "sampan"), ...lines);
+  return h("div", { class: "welcome" }, icon("boat"), h("h2", {}, model || "sampan"), ...lines);
 }

@@ -23,8 +23,8 @@ export function markdownView(element) {
 
 const KINDS = {
   paragraph: ({ text }) => h("p", {}, ...line(text)),
-  // The page has its own first headings; those of an answer stand below them.
-  heading: ({ level, text }) => h(`h${Math.min(level + 2, 6)}`, { class: `level-${level}` }, ...line(text)),
+  // The page has its own first heading; those of an answer stand below it.
+  heading: ({ level, text }) => h(`h${Math.min(level + 1, 6)}`, { class: `level-${level}` }, ...line(text)),
   rule: () => h("hr"),
   quote: (quote) => h("blockquote", {}, ...quote.blocks.map(block)),
   code,
