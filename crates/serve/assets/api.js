@@ -51,6 +51,7 @@ export async function* chat(request, signal) {
 function* parts(chunk) {
   if (chunk.error) throw new ServerError(chunk.error.message ?? JSON.stringify(chunk.error), 0);
   for (const warning of chunk.warnings ?? []) yield { warning: warning.message ?? String(warning) };
+  if (chunk.dropped) yield { warning: `The oldest ${chunk.dropped.messages} messages were left out, so that the rest fits the context.` };
   const choice = chunk.choices?.[0];
   if (choice?.delta?.reasoning_content) yield { reasoning: choice.delta.reasoning_content };
   if (choice?.delta?.content) yield { text: choice.delta.content };

@@ -122,6 +122,8 @@ async function run(of, message) {
   running.delete(message.id);
   of.updated = Date.now();
   keep(of);
+  // What the files of a model say is known once it has been loaded.
+  if (!models.find(({ id }) => id === message.model)?.max_model_len) findModels();
   if (of !== current) return sidebar.show(all.values(), current.id);
   show();
   announce(message.error ?? `${message.model} answered: ${thread.view(message.id)?.text() ?? ""}`);

@@ -4,12 +4,20 @@ import { byId, h } from "./dom.js";
 
 const SYSTEM = { name: "system", label: "System prompt", help: "What the model is told before the conversation." };
 
-const REASONING = {
-  name: "reasoning_effort",
-  label: "Reasoning",
-  help: "For models that think before they answer.",
-  choices: [["", "As the model does"], ["none", "None"], ["low", "Low"], ["medium", "Medium"], ["high", "High"]],
-};
+const CHOICES = [
+  {
+    name: "reasoning_effort",
+    label: "Reasoning",
+    help: "For models that think before they answer.",
+    choices: [["", "As the model does"], ["none", "None"], ["low", "Low"], ["medium", "Medium"], ["high", "High"]],
+  },
+  {
+    name: "context_overflow",
+    label: "When the context is full",
+    help: "Nothing is left out unless you say so.",
+    choices: [["", "Refuse, with the numbers"], ["drop_old_turns", "Leave out the oldest messages"]],
+  },
+];
 
 const NUMBERS = [
   { name: "temperature", label: "Temperature", min: 0, max: 2, step: 0.05, help: "Higher is freer; 0 is always the same." },
@@ -18,13 +26,14 @@ const NUMBERS = [
   { name: "min_p", label: "Min p", min: 0, max: 1, step: 0.01, help: "Drops the far less likely." },
   { name: "presence_penalty", label: "Presence penalty", min: -2, max: 2, step: 0.1, help: "Away from words used already." },
   { name: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, step: 0.1, help: "Away from words used often." },
+  { name: "repetition_penalty", label: "Repetition penalty", min: 0.01, max: 100, step: 0.05, help: "Above 1: away from any repetition." },
   { name: "max_tokens", label: "Answer length", min: 1, max: 10_000_000, step: 1, help: "At most, in tokens." },
   { name: "seed", label: "Seed", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, help: "The same seed, the same answer." },
 ];
 
 /** The fields of a request that these settings stand for. */
 export function sampling(settings) {
-  const fields = [...NUMBERS, REASONING].map(({ name }) => [name, settings[name]]);
+  const fields = [...NUMBERS, ...CHOICES].map(({ name }) => [name, settings[name]]);
   return Object.fromEntries(fields.filter(([, value]) => value !== undefined && value !== ""));
 }
 
@@ -50,13 +59,14 @@ export function settingsSheet(changed) {
   function draw() {
     fields.replaceChildren(
       systemField(settings, set),
-      h("div", { class: "grid" }, reasoningField(settings, set), ...NUMBERS.map((field) => numberField(field, settings, set))),
+      ...CHOICES.map((field) => choiceField(field, settings, set)),
+      h("div", { class: "grid" }, ...NUMBERS.map((field) => numberField(field, settings, set))),
       keyboard(),
     );
   }
 
   byId("settings-reset").addEventListener("click", () => {
-    for (const { name } of [SYSTEM, REASONING, ...NUMBERS]) delete settings[name];
+    for (const { name } of [SYSTEM, ...CHOICES, ...NUMBERS]) delete settings[name];
     changed();
     draw();
   });
@@ -84,11 +94,12 @@ function systemField(settings, set) {
   return labelled(SYSTEM, area);
 }
 
-function reasoningField(settings, set) {
-  const options = REASONING.choices.map(([value, label]) => h("option", { value }, label));
-  const select = h("select", { id: `set-${REASONING.name}`, onchange: () => set(REASONING.name, select.value) }, ...options);
-  select.value = settings[REASONING.name] ?? "";
-  return labelled(REASONING, select, "wide");
+function choiceField(field, settings, set) {
+  const { name, choices } = field;
+  const options = choices.map(([value, label]) => h("option", { value }, label));
+  const select = h("select", { id: `set-${name}`, onchange: () => set(name, select.value) }, ...options);
+  select.value = settings[name] ?? "";
+  return labelled(field, select);
 }
 
 function numberField(field, settings, set) {
@@ -101,13 +112,13 @@ function numberField(field, settings, set) {
   };
   const input = h("input", { id: `set-${name}`, type: "number", min, max, step, placeholder: "default", oninput });
   input.value = settings[name] ?? "";
-  return labelled(field, input, "", error);
+  return labelled(field, input, error);
 }
 
-function labelled({ name, label, help }, control, kind = "", ...more) {
+function labelled({ name, label, help }, control, ...more) {
   control.setAttribute("aria-describedby", `help-${name}`);
   const note = h("span", { class: "help", id: `help-${name}` }, help);
-  return h("div", { class: `field-set ${kind}` }, h("label", { for: `set-${name}` }, label), control, note, ...more);
+  return h("div", { class: "field-set" }, h("label", { for: `set-${name}` }, label), control, note, ...more);
 }
 
 const KEYS = [

@@ -400,6 +400,10 @@ export const checks = {
     await page.click("#sidebar-open");
     await page.until(() => document.querySelector("#sidebar").getBoundingClientRect().left === 0);
     await fits("the drawer");
+    await page.press("Escape");
+    await page.until(() => document.querySelector("#sidebar").inert);
+    await page.click("#sidebar-open");
+    await page.until(() => document.querySelector("#sidebar").getBoundingClientRect().left === 0);
     await page.click("#conversations a");
     await page.until(() => document.querySelector("#sidebar").inert);
     await page.click("#settings-open");

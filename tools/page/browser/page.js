@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 
-const WAIT = 60_000;
+/** Milliseconds; long, because the machine may be busy. */
+const WAIT = 90_000;
 
 /** Opens the page of `server` in a fresh profile. */
 export async function openPage(browser, server, { width = 1280, height = 800, phone = false, dark = false } = {}) {
@@ -41,12 +42,19 @@ class Page {
     if (url.endsWith("/v1/chat/completions")) this.asked.push(JSON.parse(request.postData()));
   }
 
-  async load(hash = "") {
-    await this.tab.goto(`${this.server.url}/${hash}`, { waitUntil: "networkidle0" });
+  async load() {
+    await this.tab.goto(`${this.server.url}/`, { timeout: WAIT });
+    await this.ready();
   }
 
   async reload() {
-    await this.tab.reload({ waitUntil: "networkidle0" });
+    await this.tab.reload({ timeout: WAIT });
+    await this.ready();
+  }
+
+  /** Until the server has said which models it has, or that it wants a key. */
+  ready() {
+    return this.until(() => document.querySelector("#model:enabled, #key[open]"));
   }
 
   /** Closes it, and holds it to having made no fault. */
