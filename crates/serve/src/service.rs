@@ -55,7 +55,7 @@ pub(crate) async fn openapi() -> Response {
 /// A file of the web page.
 pub(crate) async fn page(request: Request) -> Result<Response, Failure> {
     let path = request.uri().path();
-    files::get(path).ok_or_else(|| {
+    files::get(path, request.headers()).ok_or_else(|| {
         let message = format!("there is no {path} here; /openapi.json lists what there is");
         Failure::new(StatusCode::NOT_FOUND, "unknown_route", message)
     })
