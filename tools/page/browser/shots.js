@@ -42,7 +42,7 @@ async function tour(page, shot, size) {
     await shot("7-drawer");
     await page.press("Escape");
   }
-  await page.slow(400);
+  await page.slow(4000);
   await page.write("What is 512 + 256?");
   await page.press("Enter");
   await page.until(() => document.querySelector(".running .reasoning:not([hidden])"));
