@@ -22,6 +22,7 @@ const GGUF_KEYS: &[(&str, &str)] = &[
     ("rope_dim", "rope.dimension_count"),
     ("rope_scaling.rope_type", "rope.scaling.type"),
     ("rope_scaling.factor", "rope.scaling.factor"),
+    ("is_causal", "attention.causal"),
     ("rope_scaling.original_max_position_embeddings", "rope.scaling.original_context_length"),
     ("rope_scaling.beta_fast", "rope.scaling.yarn_beta_fast"),
     ("rope_scaling.beta_slow", "rope.scaling.yarn_beta_slow"),
@@ -240,6 +241,14 @@ impl Config {
     /// A string.
     pub fn string(&self, key: &str) -> Result<Option<String>, PlanError> {
         self.typed(key, "a string", |v| v.as_str().map(str::to_string))
+    }
+
+    /// Refuses a string that is none of those a translation knows.
+    pub fn only(&self, key: &str, known: &[&str]) -> Result<(), PlanError> {
+        match self.string(key)? {
+            Some(value) if !known.contains(&value.as_str()) => Err(self.unsupported(key)),
+            _ => Ok(()),
+        }
     }
 
     /// The error for a key that must be there.

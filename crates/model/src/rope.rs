@@ -3,7 +3,7 @@
 //! Rope: Su et al., arXiv 2104.09864. YaRN: Peng et al., arXiv 2309.00071. Computed in f32 as the reference
 //! implementations do, because at long positions the last bit of a frequency is visible.
 
-use crate::config::Config;
+use crate::config::{Config, Dialect};
 use crate::error::PlanError;
 
 /// Angles per position: `angle_i = position * frequencies[i]`, cosine and sine multiplied by `attention_factor`.
@@ -66,15 +66,25 @@ impl Rope {
         Rope { frequencies: frequencies(theta, dim), attention_factor: 1.0, recipe }
     }
 
-    /// Frequencies with the scaling in the object at `key`, if there is one.
+    /// Frequencies of heads that turn as a whole, with the scaling in the object at `key`, if there is one.
     pub fn scaled(config: &Config, key: &'static str, theta: f32, dim: usize) -> Result<Rope, PlanError> {
+        let scaling = Settings { config, key };
+        if scaling.kind()?.as_deref() != Some("proportional") {
+            whole(config, &scaling.path("partial_rotary_factor"))?;
+        }
+        Rope::scaled_part(config, key, theta, dim)
+    }
+
+    /// [`Rope::scaled`] for the part of a head that turns.
+    pub fn scaled_part(
+        config: &Config,
+        key: &'static str,
+        theta: f32,
+        dim: usize,
+    ) -> Result<Rope, PlanError> {
         let mut rope = Rope::plain(theta, dim);
         let scaling = Settings { config, key };
-        let named = scaling.string("rope_type")?;
-        let kind = match named {
-            Some(kind) => Some(kind),
-            None => scaling.string("type")?,
-        };
+        let kind = scaling.kind()?;
         match kind.as_deref() {
             None | Some("default" | "none") => {}
             Some("linear") => {
@@ -88,6 +98,10 @@ impl Rope {
             Some("proportional") => {
                 let turning = (scaling.need("partial_rotary_factor")? * dim as f32) as usize / 2;
                 rope.frequencies.iter_mut().skip(turning).for_each(|f| *f = 0.0);
+                if scaling.number("factor")?.is_some() {
+                    let factor = scaling.need("factor")?;
+                    rope.frequencies.iter_mut().for_each(|f| *f /= factor);
+                }
                 rope.recipe.scaling = Scaling::Divisors;
             }
             Some(_) => {
@@ -95,12 +109,28 @@ impl Rope {
                 return Err(config.unsupported(&format!("{key}.{field}")));
             }
         }
+        let factor = scaling.number("relative_attention_factor")?;
+        if kind.as_deref() != Some("yarn") && factor.is_some_and(|factor| factor != 1.0) {
+            return Err(config.unsupported(&scaling.path("relative_attention_factor")));
+        }
         Ok(rope)
     }
 
-    /// Reads `rope_theta` and `rope_scaling` (or `rope_parameters`) for `dim` rotated dimensions.
+    /// Reads `rope_theta` and `rope_scaling` (or `rope_parameters`) for heads of `dim` dimensions.
     pub fn from_config(config: &Config, dim: usize) -> Result<Rope, PlanError> {
-        let key = if config.get("rope_parameters").is_some() { "rope_parameters" } else { "rope_scaling" };
+        for key in ["partial_rotary_factor", "rope_parameters.partial_rotary_factor"] {
+            whole(config, key)?;
+        }
+        Rope::part_from_config(config, dim)
+    }
+
+    /// [`Rope::from_config`] for the `dim` dimensions of a head that turn.
+    pub fn part_from_config(config: &Config, dim: usize) -> Result<Rope, PlanError> {
+        let parameters = config.get("rope_parameters");
+        if parameters.and_then(|value| value.as_object()).is_some_and(|o| o.values().any(|v| v.is_object())) {
+            return Err(config.bad("rope_parameters", "one recipe for all layers"));
+        }
+        let key = if parameters.is_some() { "rope_parameters" } else { "rope_scaling" };
         let theta = match config.f32("rope_parameters.rope_theta")? {
             Some(theta) => theta,
             None => config.f32("rope_theta")?.unwrap_or(10_000.0),
@@ -111,7 +141,7 @@ impl Rope {
         if config.get("rope_dim").is_some() && config.size("rope_dim")? != dim {
             return Err(config.unsupported("rope_dim"));
         }
-        Rope::scaled(config, key, theta, dim)
+        Rope::scaled_part(config, key, theta, dim)
     }
 
     /// Divides each frequency, as GGUF's `rope_freqs.weight` asks.
@@ -119,6 +149,14 @@ impl Rope {
         self.frequencies.iter_mut().zip(divisors).for_each(|(f, d)| *f /= d);
         self.recipe.scaling = Scaling::Divisors;
         self
+    }
+}
+
+/// Refuses a factor at `key` that leaves a part of every head unturned.
+fn whole(config: &Config, key: &str) -> Result<(), PlanError> {
+    match config.f32(key)? {
+        None | Some(1.0) => Ok(()),
+        Some(_) => Err(config.unsupported(key)),
     }
 }
 
@@ -135,6 +173,18 @@ struct Settings<'a> {
 impl Settings<'_> {
     fn path(&self, field: &str) -> String {
         format!("{}.{field}", self.key)
+    }
+
+    /// What is to be done. A GGUF file that gives a factor and no kind means the linear one.
+    fn kind(&self) -> Result<Option<String>, PlanError> {
+        let gguf = self.config.dialect() == Dialect::Gguf;
+        Ok(match (self.string("rope_type")?, self.string("type")?) {
+            (Some(kind), _) | (None, Some(kind)) => Some(kind),
+            (None, None) if gguf && self.number("factor")?.is_some_and(|factor| factor > 0.0) => {
+                Some("linear".into())
+            }
+            (None, None) => None,
+        })
     }
 
     fn string(&self, field: &str) -> Result<Option<String>, PlanError> {
@@ -179,19 +229,25 @@ impl Settings<'_> {
         };
         let fast = self.number("beta_fast")?.unwrap_or(32.0);
         let slow = self.number("beta_slow")?.unwrap_or(1.0);
-        let truncate = self.config.get(&self.path("truncate")).and_then(|v| v.as_bool()).unwrap_or(true);
+        let truncate = match self.config.get(&self.path("truncate")) {
+            None => true,
+            Some(_) => self.config.flag(&self.path("truncate"))?,
+        };
+        // In f64, so that what is rounded to a whole dimension is rounded as elsewhere.
         let correction = |rotations: f32| {
-            dim as f32 * (original / (rotations * std::f32::consts::TAU)).ln() / (2.0 * theta.ln())
+            let turns = f64::from(original) / (f64::from(rotations) * std::f64::consts::TAU);
+            dim as f64 * turns.ln() / (2.0 * f64::from(theta).ln())
         };
         let (mut low, mut high) = (correction(fast), correction(slow));
         if truncate {
             (low, high) = (low.floor(), high.ceil());
         }
         low = low.max(0.0);
-        high = high.min(dim as f32 - 1.0);
+        high = high.min(dim as f64 - 1.0);
         if low == high {
             high += 0.001;
         }
+        let (low, high) = (low as f32, high as f32);
         for (i, frequency) in rope.frequencies.iter_mut().enumerate() {
             let ramp = ((i as f32 - low) / (high - low)).clamp(0.0, 1.0);
             *frequency = *frequency / factor * ramp + *frequency * (1.0 - ramp);

@@ -55,11 +55,15 @@ fn round_trip(kind: &str, name: &str, dir: &Path, golden: &Path) -> Option<Strin
     }
 }
 
+/// Fixtures that have what their family has no key for in GGUF.
+const UNSAID: [&str; 2] = ["qwen3_windows", "qwen2_moe_windows"];
+
 #[test]
 fn generated_fixtures() {
     let failed: Vec<String> = Family::all()
         .unwrap()
         .iter()
+        .filter(|family| !UNSAID.contains(&family.name.as_str()))
         .filter_map(|family| {
             let dir = tempfile::tempdir().unwrap();
             family.write_checkpoint(dir.path()).unwrap();
@@ -97,15 +101,13 @@ fn refused(source: &Path) -> String {
 
 #[test]
 fn what_gguf_cannot_say_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut family = Family::load("qwen2").unwrap();
-    family.config["use_sliding_window"] = true.into();
-    family.config["max_window_layers"] = 0.into();
-    family.config["sliding_window"] = 8.into();
-    family.write_checkpoint(dir.path()).unwrap();
-    let why = refused(dir.path());
-    assert!(why.contains("GGUF files of qwen2 cannot say the mixer of layer 0"), "{why}");
-    assert!(why.contains("window: Some(8)") && why.contains("window: None"), "{why}");
+    for name in UNSAID {
+        let dir = tempfile::tempdir().unwrap();
+        Family::load(name).unwrap().write_checkpoint(dir.path()).unwrap();
+        let why = refused(dir.path());
+        let words = "cannot say the mixer of layer 0 of this model: window: Some(6) would be read back as window: None";
+        assert!(why.contains(words), "{name}: {why}");
+    }
 }
 
 #[test]

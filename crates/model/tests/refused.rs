@@ -91,6 +91,74 @@ fn streams_and_sparse_gates_that_make_no_sense() {
     }
 }
 
+/// Values of keys that would change what is computed, and that no translation knows.
+#[test]
+fn what_is_not_implemented_is_named() {
+    let nested =
+        |kind: &str| json!({"full_attention": {"rope_type": kind, "rope_theta": 1e6, "factor": 2.0}});
+    let listed = |kind: &str| json!([kind, "full_attention", kind]);
+    let cases: &[(&str, &str, Value, &[&str])] = &[
+        ("llama", "use_sliding_window", json!(true), &[]),
+        ("llama", "layer_types", listed("sliding_attention"), &[]),
+        ("llama", "partial_rotary_factor", json!(0.5), &[]),
+        ("llama", "rope_parameters", json!({"rope_theta": 1e4, "partial_rotary_factor": 0.5}), &["0.5"]),
+        ("llama", "rope_parameters", nested("default"), &["for all layers"]),
+        (
+            "llama",
+            "rope_scaling",
+            json!({"type": "dynamic", "factor": 2.0}),
+            &["rope_scaling.type", "dynamic"],
+        ),
+        ("llama", "rope_scaling", json!({"rope_type": "longrope"}), &["rope_scaling.rope_type", "longrope"]),
+        (
+            "llama",
+            "rope_scaling",
+            json!({"type": "yarn", "factor": 2.0, "truncate": 1}),
+            &["truncate", "true or false"],
+        ),
+        ("llama", "is_causal", json!(false), &[]),
+        ("llama", "hidden_act", json!("gelu"), &[]),
+        ("qwen2", "use_mrope", json!(true), &[]),
+        ("qwen2", "layer_types", listed("linear_attention"), &["linear_attention"]),
+        ("qwen2", "layer_types", listed("sliding_attention"), &["sliding_attention"]),
+        ("qwen2", "layer_types", json!(["full_attention"]), &["for each layer"]),
+        ("qwen2_moe", "layer_types", listed("chunked_attention"), &["chunked_attention"]),
+        ("qwen2_moe", "mlp_only_layers", json!("1"), &["layer numbers"]),
+        ("qwen3_moe", "decoder_sparse_step", json!(0), &["above 0"]),
+        ("qwen3_next", "mlp_only_layers", json!("1"), &["layer numbers"]),
+        ("qwen3_next", "attention_bias", json!(true), &[]),
+        ("qwen3_next", "layer_types", listed("mamba"), &["mamba"]),
+        ("qwen3_5", "output_gate_type", json!("swish"), &["swish"]),
+        ("qwen3_5", "attn_output_gate", json!(false), &["false"]),
+        ("qwen3_5", "hidden_act", json!("gelu"), &["gelu"]),
+        ("deepseek_v2", "norm_topk_prob", json!(true), &[]),
+        ("deepseek_v2", "topk_method", json!("best"), &["best"]),
+        ("deepseek_v3", "rope_interleave", json!(false), &["false"]),
+        ("deepseek_v3", "scoring_func", json!("tanh"), &["tanh"]),
+        ("deepseek_v3", "hidden_act", json!("relu"), &["relu"]),
+        ("deepseek_v3", "attention_bias", json!(true), &[]),
+        ("deepseek_v3", "mlp_layer_types", json!(["dense", "hash"]), &["hash"]),
+        ("deepseek_v32", "layer_types", listed("indexed_attention"), &["full_attention"]),
+        ("deepseek_v4", "hidden_act", json!("gelu"), &["gelu"]),
+        ("deepseek_v4", "topk_method", json!("greedy"), &["greedy"]),
+        ("deepseek_v4", "scoring_func", json!("softmax"), &["softmax"]),
+        ("deepseek_v4", "num_key_value_heads", json!(2), &["2"]),
+        ("gemma2", "layer_types", json!(["full_attention", "mamba", "mamba", "mamba"]), &["mamba"]),
+        ("gemma2", "hidden_activation", json!("relu"), &["relu"]),
+        ("gemma2", "partial_rotary_factor", json!(0.5), &[]),
+        ("gemma3", "attn_logit_softcapping", json!(50.0), &["50"]),
+        ("gemma3", "rope_parameters", nested("spiral"), &["full_attention.rope_type", "spiral"]),
+        ("gemma3", "use_bidirectional_attention", json!(true), &[]),
+        ("gpt_oss", "hidden_act", json!("gelu"), &["gelu"]),
+        ("gpt_oss", "layer_types", listed("chunked_attention"), &["layer_types"]),
+    ];
+    for (family, key, value, words) in cases {
+        let mut words = words.to_vec();
+        words.push(key);
+        refused(family, &[(key, value.clone())], &words);
+    }
+}
+
 #[test]
 fn tensors_of_a_type_that_no_matrix_can_have() {
     let dir = tempfile::tempdir().unwrap();

@@ -61,11 +61,11 @@ fn divisors(plan: &Plan) -> Option<Vec<f32>> {
 fn same(arch: &str, plan: &Plan, drafted: &Plan) -> Result<(), ExportError> {
     let differ = |what: &str, wanted: &dyn std::fmt::Debug, read: &dyn std::fmt::Debug| {
         let (wanted, read) = (format!("{wanted:?}"), format!("{read:?}"));
-        let (what, arch) = (what.to_string(), arch.to_string());
-        match wanted == read {
-            true => Ok(()),
-            false => Err(ExportError::NotSaid { arch, what, wanted: wanted.clone(), read: read.clone() }),
+        if wanted == read {
+            return Ok(());
         }
+        let (wanted, read) = difference(&wanted, &read);
+        Err(ExportError::NotSaid { arch: arch.to_string(), what: what.to_string(), wanted, read })
     };
     differ(
         "the sizes",
@@ -94,6 +94,17 @@ fn same(arch: &str, plan: &Plan, drafted: &Plan) -> Result<(), ExportError> {
         }
     }
     differ("the number of tensors", &plan.tensors.len(), &drafted.tensors.len())
+}
+
+/// The field of two descriptions in which they first differ.
+fn difference(a: &str, b: &str) -> (String, String) {
+    let at = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+    let start = a[..at].rfind([',', '{', '[']).map_or(0, |border| border + 1);
+    let field = |text: &str| {
+        let end = text[at..].find([',', '}', ']']).map_or(text.len(), |length| at + length);
+        text[start..end].trim().to_string()
+    };
+    (field(a), field(b))
 }
 
 /// A layer without what [`order`] makes up for.

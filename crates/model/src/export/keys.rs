@@ -201,7 +201,8 @@ impl Words {
             self.number("attn_logit_softcapping", cap);
         }
         let shared = all.iter().filter(|a| matches!(a.keys, Keys::Shared { .. })).count();
-        if shared > 0 {
+        // Left out, it means none in some families and 15 in Gemma 3n.
+        if shared > 0 || special.window_list {
             self.size("attention.shared_kv_layers", shared);
         }
         // Only sampan reads this: others know the scale of each release.

@@ -55,9 +55,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let config = builder.config;
     let hidden = config.size("hidden_size")?;
     let widths = Widths::of(config)?;
-    if config.flag("attention_bias")? {
-        return Err(config.unsupported("attention_bias"));
-    }
+    refuse(config)?;
     let mut rope = Rope::from_config(config, widths.rotated)?;
     if config.dialect() == Dialect::Gguf {
         rope.attention_factor = 1.0; // the files' other readers multiply it in and divide it out again
@@ -75,24 +73,30 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         };
         layers.push(LayerPlan::new(mixer_norm, mixer, ffn_norm, ffn));
     }
-    Ok(Plan {
-        family: builder.family,
-        hidden,
-        vocab,
-        context: config.size("max_position_embeddings")?,
-        embedding,
-        embedding_scale: 1.0,
-        per_layer: None,
-        ropes: vec![rope],
-        layers,
-        norm: builder.norm(Place::Global, "norm", hidden)?,
-        head,
-        final_softcap: None,
-        hyper: None,
-        altup: None,
-        tensors: Vec::new(),
-        set_aside: Vec::new(),
-    })
+    let last = builder.norm(Place::Global, "norm", hidden)?;
+    builder.plain_plan(hidden, vocab, embedding, head, vec![rope], layers, last)
+}
+
+/// Switches that this translation does not know.
+fn refuse(config: &Config) -> Result<(), PlanError> {
+    config.only("hidden_act", &["silu"])?;
+    if config.flag("attention_bias")? {
+        return Err(config.unsupported("attention_bias"));
+    }
+    // Dimensions turn in pairs.
+    if config.get("rope_interleave").is_some() && !config.flag("rope_interleave")? {
+        return Err(config.unsupported("rope_interleave"));
+    }
+    // The original then does not scale, other implementations do not renormalise.
+    let gguf = config.dialect() == Dialect::Gguf;
+    if !gguf && config.family() == "deepseek_v2" && config.flag("norm_topk_prob")? {
+        return Err(config.unsupported("norm_topk_prob"));
+    }
+    let kind = if config.get("index_topk").is_some() { "indexed_attention" } else { "full_attention" };
+    match config.layer_types(config.layers()?)? {
+        Some(kinds) if kinds.iter().any(|&listed| listed != kind) => Err(config.unsupported("layer_types")),
+        _ => Ok(()),
+    }
 }
 
 /// Widths of latent attention.
@@ -380,10 +384,6 @@ fn gated(
     wide: usize,
     hidden: usize,
 ) -> Result<Gated, PlanError> {
-    match builder.config.string("hidden_act")?.as_deref() {
-        None | Some("silu") => {}
-        Some(_) => return Err(builder.config.unsupported("hidden_act")),
-    }
     Ok(Gated {
         gate: builder.linear(place, &format!("{module}.gate_proj"), (wide, hidden), false)?,
         up: builder.linear(place, &format!("{module}.up_proj"), (wide, hidden), false)?,

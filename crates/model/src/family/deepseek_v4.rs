@@ -13,8 +13,9 @@ pub(super) const FAMILY: Family = Family {
     names: &["deepseek_v4", "deepseek4"],
     translate: plan,
     gguf: GGUF,
-    defaults: r#"{"norm_topk_prob": true, "scoring_func": "sqrtsoftplus", "rope_theta": 10000.0,
-        "compress_rope_theta": 160000.0, "hc_sinkhorn_iters": 20, "hc_eps": 1e-6}"#,
+    defaults: r#"{"scoring_func": "sqrtsoftplus", "rope_theta": 10000.0,
+        "compress_rope_theta": 160000.0, "hc_sinkhorn_iters": 20, "hc_eps": 1e-6,
+        "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}}"#,
 };
 
 const GGUF: Table = &[
@@ -58,6 +59,7 @@ const ENTRY_ROPE: usize = 1;
 
 fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let config = builder.config;
+    refuse(config)?;
     let (hidden, vocab) = (config.size("hidden_size")?, config.size("vocab_size")?);
     let layers = config.layers()?;
     let embedding = builder.linear(Place::Global, "embed", (vocab, hidden), false)?.weight;
@@ -87,24 +89,21 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
             })
         })
         .collect::<Result<Vec<_>, PlanError>>()?;
-    Ok(Plan {
-        family: builder.family,
-        hidden,
-        vocab,
-        context: config.size("max_position_embeddings")?,
-        embedding,
-        embedding_scale: 1.0,
-        per_layer: None,
-        ropes: ropes(config)?,
-        layers,
-        norm: builder.norm(Place::Global, "norm", hidden)?,
-        head: Some(builder.linear(Place::Global, "head", (vocab, hidden), false)?),
-        final_softcap: None,
-        hyper: Some(hyper),
-        altup: None,
-        tensors: Vec::new(),
-        set_aside: Vec::new(),
-    })
+    let last = builder.norm(Place::Global, "norm", hidden)?;
+    let head = Some(builder.linear(Place::Global, "head", (vocab, hidden), false)?);
+    let plan = builder.plain_plan(hidden, vocab, embedding, head, ropes(config)?, layers, last)?;
+    Ok(Plan { hyper: Some(hyper), ..plan })
+}
+
+/// Switches that this translation does not know.
+fn refuse(config: &Config) -> Result<(), PlanError> {
+    config.only("hidden_act", &["silu"])?;
+    config.only("topk_method", &["noaux_tc"])?;
+    config.only("rope_parameters.main.rope_type", &["default"])?;
+    match config.usize("num_key_value_heads")? {
+        None | Some(1) => Ok(()),
+        Some(_) => Err(config.unsupported("num_key_value_heads")),
+    }
 }
 
 /// The rope of layers without entries, which is not scaled, and that of layers with entries.
@@ -118,8 +117,9 @@ fn ropes(config: &Config) -> Result<Vec<Rope>, PlanError> {
     let nested = "rope_parameters.compress";
     let key = if config.get(nested).is_some() { nested } else { "rope_scaling" };
     let base = theta("rope_parameters.compress.rope_theta", "compress_rope_theta")?;
-    let entries = Rope::scaled(config, key, base, dim)?;
-    Ok(vec![window, Rope { attention_factor: 1.0, ..entries }])
+    let entries = Rope::scaled_part(config, key, base, dim)?;
+    let attention_factor = config.f32(&format!("{key}.attention_factor"))?.unwrap_or(1.0);
+    Ok(vec![window, Rope { attention_factor, ..entries }])
 }
 
 fn rotated(config: &Config) -> Result<usize, PlanError> {
@@ -391,7 +391,7 @@ fn router(
         selection_bias,
         groups: None,
         table,
-        renormalize: config.flag("norm_topk_prob")?,
+        renormalize: true, // whatever norm_topk_prob says: no implementation reads it for this family
         scale: config.f32("routed_scaling_factor")?.unwrap_or(1.0),
         expert_scale: None,
     })

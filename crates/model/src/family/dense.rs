@@ -22,6 +22,23 @@ pub(crate) struct Dense {
     pub(crate) sinks: bool,
     /// Which dimensions rotate together.
     pub(crate) pairing: Pairing,
+    /// Which layers have a window.
+    pub(crate) windows: Windows,
+}
+
+/// Which layers have a window where the configuration does not list the kinds of layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Windows {
+    /// None.
+    Never,
+    /// With `use_sliding_window`, those from `max_window_layers` on.
+    FromLayer,
+    /// With `use_sliding_window`, every other one below `max_window_layers`.
+    EveryOtherBelow,
+    /// With `use_sliding_window`, all.
+    All,
+    /// Every other one from the first.
+    EveryOther,
 }
 
 impl Default for Dense {
@@ -33,6 +50,7 @@ impl Default for Dense {
             qk_norm: false,
             sinks: false,
             pairing: Pairing::Half,
+            windows: Windows::Never,
         }
     }
 }
@@ -214,20 +232,35 @@ impl Builder<'_> {
             o: self.linear(place, "self_attn.o_proj", (hidden, wide), kind.o_bias)?,
             rope: 0,
             pairing: kind.pairing,
-            window: self.window(index)?,
+            window: self.window(kind.windows, index)?,
             softcap: None,
             sinks,
             scale: 1.0 / (dim as f32).sqrt(),
         })
     }
 
-    /// Qwen's sliding window: on from layer `max_window_layers` when `use_sliding_window` is set, else off.
-    fn window(&self, index: usize) -> Result<Option<usize>, PlanError> {
-        if !self.config.flag("use_sliding_window")? {
-            return Ok(None);
+    /// The window of a layer: as the kinds of layers are listed, else by the family's rule.
+    fn window(&self, windows: Windows, index: usize) -> Result<Option<usize>, PlanError> {
+        let config = self.config;
+        let used = windows == Windows::EveryOther || config.flag("use_sliding_window")?;
+        if used && windows == Windows::Never {
+            return Err(config.unsupported("use_sliding_window"));
         }
-        let first = self.config.usize("max_window_layers")?.unwrap_or(0);
-        if index < first { Ok(None) } else { self.config.size("sliding_window").map(Some) }
+        let border = config.usize("max_window_layers")?.unwrap_or(28);
+        let ruled = match windows {
+            Windows::Never | Windows::All => used,
+            Windows::FromLayer => used && index >= border,
+            Windows::EveryOtherBelow => used && index.is_multiple_of(2) && index < border,
+            Windows::EveryOther => index.is_multiple_of(2),
+        };
+        let free = !matches!(windows, Windows::Never | Windows::All);
+        let local = match config.layer_types(config.layers()?)?.map(|kinds| kinds[index]) {
+            None => ruled,
+            Some("full_attention") if free || !ruled => false,
+            Some("sliding_attention") if used => true,
+            Some(_) => return Err(config.unsupported("layer_types")),
+        };
+        if local { config.size("sliding_window").map(Some) } else { Ok(None) }
     }
 
     /// The function between gate and up.

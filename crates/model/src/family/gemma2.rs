@@ -10,7 +10,8 @@ pub(super) const FAMILY: Family = Family {
     translate: plan,
     gguf: gemma::GGUF,
     defaults: r#"{"tie_word_embeddings": true, "hidden_activation": "gelu_pytorch_tanh",
-        "sliding_window_pattern": 2, "rope_theta": 10000.0}"#,
+        "sliding_window_pattern": 2, "rope_theta": 10000.0, "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0}"#,
 };
 
 /// One rope for all layers, and softcaps, which the configuration names.

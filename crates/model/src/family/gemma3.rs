@@ -20,6 +20,10 @@ pub(super) const FAMILY: Family = Family {
 /// Queries and keys are normalised; layers with a window have a rope of their own, which is not scaled.
 fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let config = builder.config;
+    // Gemma 2 caps scores; here the key is there and nothing reads it.
+    if config.get("attn_logit_softcapping").is_some() {
+        return Err(config.unsupported("attn_logit_softcapping"));
+    }
     let head_dim = config.size("head_dim")?;
     let ropes = vec![global_rope(config, head_dim)?, Rope::plain(local_theta(config)?, head_dim)];
     gemma::plan(builder, true, ropes)

@@ -121,9 +121,11 @@ fn kv_heads(builder: &Builder<'_>, index: usize, local: bool, heads: usize) -> R
     let config = builder.config;
     let own = format!("per_layer_config.{index}.num_key_value_heads");
     let global = "num_global_key_value_heads";
-    let key = match (config.get(&own), local, config.get(global)) {
-        (Some(_), ..) => own.as_str(),
-        (None, false, Some(_)) => global,
+    // Only layers whose values are their keys may have fewer of them.
+    let fewer = !local && config.get(global).is_some() && config.flag("attention_k_eq_v")?;
+    let key = match (config.get(&own), fewer) {
+        (Some(_), _) => own.as_str(),
+        (None, true) => global,
         _ => return builder.kv_heads(index, heads),
     };
     match config.size(key)? {

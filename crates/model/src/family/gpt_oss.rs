@@ -1,11 +1,11 @@
 //! gpt-oss 20b and 120b (OpenAI, arXiv 2508.10925).
 
-use super::dense::Dense;
+use super::dense::{Dense, Windows};
 use super::experts::softmax_router;
 use super::{Builder, Family, builder::Place};
-use crate::config::{Config, Dialect};
+use crate::config::Dialect;
 use crate::error::PlanError;
-use crate::plan::{Activation, Expert, Ffn, Linear, Mixer, Moe, Plan, Role, Rows, Source, TensorId};
+use crate::plan::{Activation, Expert, Ffn, Linear, Moe, Plan, Role, Rows, Source, TensorId};
 
 /// GGUF states neither the bounds of the gate nor the layer kinds. It has no place for YaRN's `truncate: false`
 /// either; every reader of these files rounds, so that is what they mean.
@@ -17,7 +17,7 @@ pub(super) const FAMILY: Family = Family {
         ("self_attn.sinks", "attn_sinks"),
         ("mlp.router", "ffn_gate_inp"),
     ],
-    defaults: r#"{"attention_bias": true, "swiglu_alpha": 1.702, "swiglu_limit": 7.0}"#,
+    defaults: r#"{"attention_bias": true, "rope_theta": 150000.0, "swiglu_alpha": 1.702, "swiglu_limit": 7.0}"#,
 };
 
 /// Attention with sinks and a window in every other layer; experts with biases and a bounded gate in all layers.
@@ -30,31 +30,10 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
         return Err(config.missing("rope_scaling"));
     }
     let bias = config.flag("attention_bias")?;
-    let kind = Dense { qkv_bias: bias, o_bias: bias, sinks: true, ..Dense::default() };
-    let mut plan = builder.decoder(&kind, |builder, index, hidden| {
-        Ok(Ffn::Moe(mixture(builder, Place::Layer(index), hidden)?))
-    })?;
-    let windows = windows(config, plan.layers.len())?;
-    for (layer, window) in plan.layers.iter_mut().zip(windows) {
-        if let Mixer::Attention(attention) = &mut layer.mixer {
-            attention.window = window;
-        }
-    }
-    Ok(plan)
-}
-
-/// The window of every layer: as listed, else in every other layer from the first.
-fn windows(config: &Config, layers: usize) -> Result<Vec<Option<usize>>, PlanError> {
-    let window = config.size("sliding_window")?;
-    let kinds = config.layer_types(layers)?;
-    (0..layers)
-        .map(|index| match kinds.as_ref().map(|kinds| kinds[index]) {
-            Some("sliding_attention") => Ok(Some(window)),
-            Some("full_attention") => Ok(None),
-            Some(_) => Err(config.unsupported("layer_types")),
-            None => Ok((index % 2 == 0).then_some(window)),
-        })
-        .collect()
+    let windows = Windows::EveryOther;
+    let kind = Dense { qkv_bias: bias, o_bias: bias, sinks: true, windows, ..Dense::default() };
+    builder
+        .decoder(&kind, |builder, index, hidden| Ok(Ffn::Moe(mixture(builder, Place::Layer(index), hidden)?)))
 }
 
 fn mixture(builder: &mut Builder<'_>, place: Place, hidden: usize) -> Result<Moe, PlanError> {

@@ -78,6 +78,10 @@ pub(crate) fn is_name(name: &str) -> bool {
 pub(crate) fn plan(checkpoint: &Checkpoint, options: PlanOptions) -> Result<Plan, PlanError> {
     let config = Config::read(checkpoint)?;
     let family = find(&config)?;
+    // Models that embed are often made from those that generate by letting tokens see what follows.
+    if config.get("is_causal").is_some() && !config.flag("is_causal")? {
+        return Err(config.unsupported("is_causal"));
+    }
     let config = with_defaults(config, family);
     let mut builder = Builder::new(checkpoint, &config, family, options);
     let plan = (family.translate)(&mut builder)?;

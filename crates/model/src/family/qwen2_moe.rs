@@ -1,6 +1,6 @@
 //! Qwen1.5-MoE and Qwen2-MoE.
 
-use super::dense::Dense;
+use super::dense::{Dense, Windows};
 use super::qwen3_moe::{is_mixture, mixture};
 use super::{Builder, Family, builder::Place};
 use crate::config::Dialect;
@@ -11,13 +11,13 @@ pub(super) const FAMILY: Family = Family {
     names: &["qwen2_moe", "qwen2moe"],
     translate: plan,
     gguf: &[],
-    defaults: r#"{"qkv_bias": true, "norm_topk_prob": false, "decoder_sparse_step": 1}"#,
+    defaults: r#"{"qkv_bias": true}"#,
 };
 
 /// Qwen2 with experts and one more that every token uses, weighted by a sigmoid.
 fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let bias = builder.config.flag("qkv_bias")?;
-    let kind = Dense { qkv_bias: bias, ..Dense::default() };
+    let kind = Dense { qkv_bias: bias, windows: Windows::EveryOtherBelow, ..Dense::default() };
     builder.decoder(&kind, |builder, index, hidden| {
         let place = Place::Layer(index);
         if !is_mixture(builder, index)? {

@@ -1,6 +1,6 @@
 //! Qwen3, dense; also its embedding and reranking models.
 
-use super::dense::Dense;
+use super::dense::{Dense, Windows};
 use super::{Builder, Family};
 use crate::error::PlanError;
 use crate::plan::Plan;
@@ -11,5 +11,6 @@ pub(super) const FAMILY: Family = Family { names: &["qwen3"], translate: plan, g
 fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     let bias = builder.config.flag("attention_bias")?;
     builder.config.size("head_dim")?;
-    builder.dense(&Dense { qkv_bias: bias, o_bias: bias, qk_norm: true, ..Dense::default() })
+    let windows = Windows::FromLayer;
+    builder.dense(&Dense { qkv_bias: bias, o_bias: bias, qk_norm: true, windows, ..Dense::default() })
 }

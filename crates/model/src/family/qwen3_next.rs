@@ -2,6 +2,7 @@
 //! attention.
 
 use super::qwen2_moe::shared_mixture;
+use super::qwen3_moe::is_sparse;
 use super::{Builder, Family, builder::Place};
 use crate::config::{Config, Dialect};
 use crate::error::PlanError;
@@ -52,7 +53,7 @@ fn plan(builder: &mut Builder<'_>) -> Result<Plan, PlanError> {
     refuse(config)?;
     let hidden = config.size("hidden_size")?;
     let head_dim = config.size("head_dim")?;
-    let rope = Rope::from_config(config, rotated(config, head_dim)?)?;
+    let rope = Rope::part_from_config(config, rotated(config, head_dim)?)?;
     let kinds = kinds(config)?;
     let (vocab, embedding, head) = builder.embedding(hidden)?;
     let mut layers = Vec::with_capacity(kinds.len());
@@ -136,13 +137,7 @@ fn is_mixture(config: &Config, index: usize) -> Result<bool, PlanError> {
     if config.usize("num_experts")?.unwrap_or(0) == 0 {
         return Ok(false);
     }
-    let step = match config.usize("decoder_sparse_step")? {
-        Some(_) => config.size("decoder_sparse_step")?,
-        None => 1,
-    };
-    let dense = config.get("mlp_only_layers").and_then(|list| list.as_array());
-    let dense = dense.is_some_and(|list| list.iter().any(|layer| layer.as_u64() == Some(index as u64)));
-    Ok(!dense && (index + 1).is_multiple_of(step))
+    is_sparse(config, index)
 }
 
 /// A norm that multiplies by `1 + w`; GGUF files hold the sum.
