@@ -1,6 +1,7 @@
 //! Where a model comes from.
 
 use crate::Error;
+use sampan_hub::nearest_name;
 use sampan_weights::Checkpoint;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,13 @@ pub enum Source {
     Mini,
     /// A GGUF file, a safetensors file, or a folder.
     Path(PathBuf),
+    /// A model that was found by its name.
+    Named {
+        /// As it was asked for.
+        name: String,
+        /// Where it is.
+        path: PathBuf,
+    },
 }
 
 impl Source {
@@ -33,7 +41,7 @@ impl Source {
     pub fn open(&self) -> Result<Checkpoint, Error> {
         match self {
             Source::Mini => Ok(Checkpoint::from_gguf_bytes("mini", MINI)?),
-            Source::Path(path) => {
+            Source::Path(path) | Source::Named { path, .. } => {
                 if !path.exists() {
                     return Err(Error::NoSuchModel { path: path.clone(), nearest: nearest(path) });
                 }
@@ -48,6 +56,7 @@ impl fmt::Display for Source {
         match self {
             Source::Mini => f.write_str("mini"),
             Source::Path(path) => path.display().fmt(f),
+            Source::Named { name, .. } => f.write_str(name),
         }
     }
 }
@@ -60,49 +69,4 @@ fn nearest(path: &Path) -> Option<PathBuf> {
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let name = nearest_name(wanted, names)?;
     Some(path.with_file_name(name))
-}
-
-/// The name closest to `wanted`, if any is close enough to be meant.
-pub fn nearest_name<S: AsRef<str>>(wanted: &str, names: impl Iterator<Item = S>) -> Option<S> {
-    let limit = (wanted.chars().count() / 3).clamp(1, 4);
-    let distances = names.map(|name| (distance(&wanted.to_lowercase(), &name.as_ref().to_lowercase()), name));
-    distances.filter(|(d, _)| *d <= limit).min_by_key(|(d, _)| *d).map(|(_, name)| name)
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows = vec![(0..=b.len()).collect::<Vec<usize>>()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let above = &rows[i - 1];
-            let mut best =
-                (above[j] + 1).min(row[j - 1] + 1).min(above[j - 1] + usize::from(a[i - 1] != b[j - 1]));
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn misspellings_find_what_was_meant() {
-        let names = ["help", "system", "set", "clear", "retry", "save", "load", "bye"];
-        for (typed, meant) in
-            [("hlep", Some("help")), ("claer", Some("clear")), ("sytem", Some("system")), ("quux", None)]
-        {
-            assert_eq!(nearest_name(typed, names.into_iter()), meant, "{typed}");
-        }
-        for (a, b, d) in [("", "abc", 3), ("abc", "abc", 0), ("ab", "ba", 1), ("kitten", "sitting", 3)] {
-            assert_eq!(distance(a, b), d);
-        }
-    }
 }

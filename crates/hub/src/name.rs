@@ -14,6 +14,25 @@ pub enum Origin {
     HuggingFace,
     /// modelscope.cn, or the endpoint that stands for it.
     ModelScope,
+    /// Any other address; each file counts as a repository of its own.
+    Web,
+}
+
+impl Origin {
+    /// How it is remembered.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Origin::HuggingFace => "huggingface",
+            Origin::ModelScope => "modelscope",
+            Origin::Web => "web",
+        }
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<Origin> {
+        [Origin::HuggingFace, Origin::ModelScope, Origin::Web]
+            .into_iter()
+            .find(|origin| origin.word() == word)
+    }
 }
 
 /// What is wrong with a name.
@@ -83,6 +102,18 @@ impl Repo {
         (good(owner) && good(name)).then(|| Repo { origin, owner: owner.into(), name: name.into() })
     }
 
+    /// What stands for the repository of a file that is in none.
+    pub(crate) fn web(url: &str) -> Repo {
+        let host: String = crate::net::host(url).unwrap_or_default();
+        let plain: String =
+            host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(90).collect();
+        Repo {
+            origin: Origin::Web,
+            owner: plain,
+            name: crate::digest::sha256(url.as_bytes())[..24].to_owned(),
+        }
+    }
+
     /// Where it is.
     pub fn origin(&self) -> Origin {
         self.origin
@@ -115,6 +146,11 @@ impl Revision {
     pub fn new(text: &str) -> Option<Revision> {
         let good = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./+".contains(&b));
         (good && is_relative(text) && text.len() <= 160).then(|| Revision(text.into()))
+    }
+
+    /// The branch that is meant when none is named.
+    pub(crate) fn usual(origin: Origin) -> Revision {
+        Revision(if origin == Origin::ModelScope { "master" } else { "main" }.into())
     }
 
     /// Whether it names one state for ever.

@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in any::<String>()) {
+    fn no_text_panics(text in ".{0,40}") {
         check::name(&text);
     }
 }

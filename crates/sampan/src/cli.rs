@@ -1,6 +1,8 @@
 //! What can be typed, and the way from there to an exit code.
 
-use crate::command::{bench, check, convert, doctor, embed, rerank, run, serve, show, template, tokenize};
+use crate::command::{
+    bench, check, convert, doctor, embed, list, pull, rerank, rm, run, serve, show, template, tokenize,
+};
 use crate::environment::Environment;
 use crate::error::{AppError, Exit};
 use crate::render::Terminal;
@@ -27,6 +29,14 @@ enum Command {
     Run(run::RunArgs),
     /// Answer programs over HTTP: the APIs of OpenAI, Anthropic and Ollama
     Serve(serve::ServeArgs),
+    /// Fetch a model, verify it and keep it
+    Pull(pull::PullArgs),
+    /// List the models on this machine
+    List(list::ListArgs),
+    /// Remove models
+    Rm(rm::RmArgs),
+    /// Remove what is left of interrupted pulls, and what no model uses
+    Gc(rm::GcArgs),
     /// Turn texts into vectors
     Embed(embed::EmbedArgs),
     /// Sort documents by how well they answer a query
@@ -78,13 +88,17 @@ fn dispatch(command: Command, context: &Context) -> Result<(), AppError> {
     match command {
         Command::Run(args) => run::run(args, context),
         Command::Serve(args) => serve::run(args, context),
+        Command::Pull(args) => pull::run(args, context),
+        Command::List(args) => list::run(args, context),
+        Command::Rm(args) => rm::rm(args, context),
+        Command::Gc(args) => rm::gc(args, context),
         Command::Embed(args) => embed::run(args, context),
         Command::Rerank(args) => rerank::run(args, context),
         Command::Check(args) => check::run(args, context),
         Command::Convert(args) => convert::run(args, context),
-        Command::Tokenize(args) => tokenize::run(args),
-        Command::Template(args) => template::run(args),
-        Command::Show(args) => show::run(args),
+        Command::Tokenize(args) => tokenize::run(args, context),
+        Command::Template(args) => template::run(args, context),
+        Command::Show(args) => show::run(args, context),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args, context),
     }

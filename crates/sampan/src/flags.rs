@@ -7,11 +7,29 @@ use sampan_kernels::Isa;
 /// Which model, and how it is loaded.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// A GGUF file, a folder with config.json and safetensors, or `mini` (the demonstration model inside this program)
+    /// A GGUF file, a folder with config.json and safetensors, a name as for `sampan pull` (qwen3:4b, OWNER/NAME:Q4_K_M),
+    /// or `mini` (the demonstration model inside this program)
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) hub: HubArgs,
+}
+
+/// Where models with names come from.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Models with names")]
+pub(crate) struct HubArgs {
+    /// Fail when the model is not on this machine, instead of pulling it
+    #[arg(long)]
+    pub(crate) no_pull: bool,
+    /// Use no network at all (also HF_HUB_OFFLINE=1)
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// OWNER/NAME is on ModelScope instead of Hugging Face
+    #[arg(long)]
+    pub(crate) modelscope: bool,
 }
 
 /// How a model is loaded.

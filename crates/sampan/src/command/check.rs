@@ -1,12 +1,13 @@
 //! `sampan check`: does a model compute what a reference computed?
 
+use super::fetch::source;
 use super::{LoadingBar, print, print_json, say};
 use crate::cli::Context;
 use crate::error::{AppError, Exit, Result};
-use crate::flags::{MachineArgs, QuantArgs};
+use crate::flags::{HubArgs, MachineArgs, QuantArgs};
 use crate::render::{grouped, table};
 use clap::Args;
-use sampan::{KvFormat, LoadOptions, Model, Plan, Prepared, Source};
+use sampan::{KvFormat, LoadOptions, Model, Plan, Prepared};
 use sampan_model::plan::Mixer;
 use sampan_model::{Cache, CacheSizes, Chunk, Logits, PAGE, Scratch};
 use sampan_weights::{Checkpoint, Tensor};
@@ -47,6 +48,8 @@ pub(crate) struct CheckArgs {
     quant: QuantArgs,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// So many damaged tensors are named.
@@ -70,7 +73,7 @@ pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<()> {
     let quant = args.quant.quant;
     let options =
         LoadOptions { exact: !args.as_run, kv, quant, context: Some(tokens), ..args.machine.options() };
-    let prepared = Prepared::new(&Source::parse(&args.model), &options)?;
+    let prepared = Prepared::new(&source(&args.model, &args.hub, context, args.json)?, &options)?;
     prepared.check_generates()?;
     golden.fits(&prepared)?;
     let mut bar = LoadingBar::new(context.terminal, args.json);

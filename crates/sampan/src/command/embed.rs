@@ -5,7 +5,7 @@ use crate::cli::Context;
 use crate::error::{AppError, Result};
 use crate::flags::ModelArgs;
 use clap::{Args, ValueEnum};
-use sampan::{EmbedOptions, Embedder, Embedding, Pooling, Prepared, Source};
+use sampan::{EmbedOptions, Embedder, Embedding, Pooling, Prepared};
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ enum Format {
 
 pub(crate) fn run(args: EmbedArgs, context: &Context) -> Result<()> {
     let texts = texts(args.texts, args.file.as_deref())?;
-    let prepared = Prepared::new(&Source::parse(&args.model.model), &args.model.load.options())?;
+    let prepared = Prepared::new(&args.model.source(context, false)?, &args.model.load.options())?;
     announce(&prepared);
     let mut bar = LoadingBar::new(context.terminal, false);
     let mut embedder = Embedder::load(prepared, args.pooling, &mut |done, total| bar.update(done, total))?;

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::flags::ModelArgs;
 use crate::render;
 use clap::Args;
-use sampan::{DEFAULT_INSTRUCT, Prepared, Reranker, Source};
+use sampan::{DEFAULT_INSTRUCT, Prepared, Reranker};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ pub(crate) struct RerankArgs {
 
 pub(crate) fn run(args: RerankArgs, context: &Context) -> Result<()> {
     let documents = texts(args.documents, args.file.as_deref())?;
-    let prepared = Prepared::new(&Source::parse(&args.model.model), &args.model.load.options())?;
+    let prepared = Prepared::new(&args.model.source(context, false)?, &args.model.load.options())?;
     announce(&prepared);
     let mut bar = LoadingBar::new(context.terminal, args.json);
     let mut reranker = Reranker::load(prepared, &mut |done, total| bar.update(done, total))?;

@@ -11,7 +11,7 @@ use clap::Args;
 use sampan::{
     Answer, Conversation, DEFAULT_SPECULATE, Encoded, Finish, Listener, LoadOptions, Part, Prepared,
 };
-use sampan::{Session, Settings, Source};
+use sampan::{Session, Settings};
 use sampan_text::Special;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -73,7 +73,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(args: RunArgs, context: &Context) -> Result<()> {
     let terminal = context.terminal;
     let request = Input::gather(&args, terminal)?;
-    let source = Source::parse(&args.model.model);
+    let source = args.model.source(context, args.quiet)?;
     let options = LoadOptions { speculate: args.speculate, ..args.model.load.options() };
     let prepared = Prepared::new(&source, &options)?;
     let mut session = load(prepared, terminal, args.quiet)?;

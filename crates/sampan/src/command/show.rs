@@ -1,11 +1,12 @@
 //! `sampan show`: what a model is, read from its headers and its plan.
 
 use super::{print, print_json};
+use crate::cli::Context;
 use crate::error::{AppError, Result};
 use crate::flags::{ModelArgs, kv_name};
 use crate::render::{self, Facts, bytes, grouped};
 use clap::Args;
-use sampan::{LoadOptions, Plan, Prepared, Source, speech};
+use sampan::{LoadOptions, Plan, Prepared, speech};
 use sampan_kernels::Format;
 use sampan_model::PAGE;
 use sampan_model::plan::{Mixer, Role as PlanRole};
@@ -25,8 +26,8 @@ pub(crate) struct ShowArgs {
     tensors: bool,
 }
 
-pub(crate) fn run(args: ShowArgs) -> Result<()> {
-    let source = Source::parse(&args.model.model);
+pub(crate) fn run(args: ShowArgs, context: &Context) -> Result<()> {
+    let source = args.model.source(context, false)?;
     // What does not fit into memory can still be looked at.
     let options = LoadOptions { check_memory: false, ..args.model.load.options() };
     let prepared = match Prepared::new(&source, &options) {

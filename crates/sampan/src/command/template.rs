@@ -1,9 +1,11 @@
 //! `sampan template`: the prompt that a chat template makes of messages.
 
-use super::{print, read_json, read_messages};
+use super::{fetch, print, read_json, read_messages};
+use crate::cli::Context;
 use crate::error::{AppError, Result};
+use crate::flags::HubArgs;
 use clap::{ArgAction, Args};
-use sampan::{Error, Source, speech};
+use sampan::{Error, speech};
 use sampan_text::ChatTemplate;
 use sampan_weights::ChatTemplateSource;
 use serde_json::{Map, Value};
@@ -27,6 +29,8 @@ pub(crate) struct TemplateArgs {
     /// Set a variable of the template; the value is JSON, or else a string (for example enable_thinking=false)
     #[arg(long = "var", value_name = "NAME=VALUE", action = ArgAction::Append, value_parser = variable)]
     vars: Vec<(String, Value)>,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 fn variable(text: &str) -> Result<(String, Value), String> {
@@ -36,24 +40,24 @@ fn variable(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), value))
 }
 
-pub(crate) fn run(args: TemplateArgs) -> Result<()> {
+pub(crate) fn run(args: TemplateArgs, context: &Context) -> Result<()> {
     let (messages, tools_beside) = read_messages(&args.messages)?;
     let tools = match &args.tools {
         Some(path) => Some(read_json(path)?),
         None => tools_beside,
     };
-    let template = find(&args.model, tools.is_some())?;
+    let template = find(&args.model, tools.is_some(), &args.hub, context)?;
     let vars: Map<String, Value> = args.vars.into_iter().collect();
     let prompt = template.render(&messages, tools.as_ref(), !args.no_generation_prompt, &vars);
     print(prompt.map_err(failed)?.text())
 }
 
-fn find(model: &str, with_tools: bool) -> Result<ChatTemplate> {
+fn find(model: &str, with_tools: bool, hub: &HubArgs, context: &Context) -> Result<ChatTemplate> {
     if is_template(Path::new(model)) {
         let text = std::fs::read_to_string(model).map_err(|e| AppError::file("read", model, &e))?;
         return ChatTemplate::new(&text, speech::template_options(None)).map_err(failed);
     }
-    let checkpoint = Source::parse(model).open()?;
+    let checkpoint = fetch::source(model, hub, context, false)?.open()?;
     let source: Option<ChatTemplateSource> = checkpoint.chat_template()?;
     // Without a vocabulary the template still renders; it only cannot name the begin and end tokens.
     let tokenizer = match speech::tokenizer(model, &checkpoint) {

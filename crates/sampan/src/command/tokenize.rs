@@ -1,9 +1,12 @@
 //! `sampan tokenize`: text to ids and back, as the model would get them.
 
+use super::fetch::source;
 use super::{print, read_stdin};
+use crate::cli::Context;
 use crate::error::{AppError, Result};
+use crate::flags::HubArgs;
 use clap::Args;
-use sampan::{Error, Source, speech};
+use sampan::{Error, speech};
 use sampan_text::Special;
 
 /// Turn text on stdin into a JSON array of token ids, or ids back into text.
@@ -18,10 +21,12 @@ pub(crate) struct TokenizeArgs {
     /// Let control tokens in the text (such as <|im_end|>) count; with --decode, print them
     #[arg(long)]
     special: bool,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
-pub(crate) fn run(args: TokenizeArgs) -> Result<()> {
-    let checkpoint = Source::parse(&args.model).open()?;
+pub(crate) fn run(args: TokenizeArgs, context: &Context) -> Result<()> {
+    let checkpoint = source(&args.model, &args.hub, context, false)?.open()?;
     let tokenizer = speech::tokenizer(&args.model, &checkpoint)?;
     let input = read_stdin()?;
     if args.decode {

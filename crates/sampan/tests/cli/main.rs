@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod commands;
+mod hub;
 mod memory;
 mod mini;
 mod quant;

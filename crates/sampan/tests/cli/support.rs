@@ -121,10 +121,36 @@ impl Folder {
     }
 }
 
+/// Variables that would lead out of the folder.
+const ELSEWHERE: &[&str] = &[
+    "XDG_STATE_HOME",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HF_TOKEN_PATH",
+    "HF_HUB_OFFLINE",
+    "OLLAMA_MODELS",
+    "MODELSCOPE_ENDPOINT",
+    "MODELSCOPE_API_TOKEN",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "SSL_CERT_FILE",
+];
+
 /// The program, with pipes for stdin, stdout and stderr.
 pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sampan"));
-    command.current_dir(folder).env("HOME", folder).env_remove("XDG_STATE_HOME");
+    command.current_dir(folder).env("HOME", folder);
+    for variable in ELSEWHERE {
+        command.env_remove(variable);
+    }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -59,7 +59,12 @@ fn ours(model: &ModelArgs, prepared: &Prepared) -> Result<f64> {
     if let Some(quant) = &model.load.quant.quant {
         command.args(["--quant", &quant.to_string()]);
     }
-    command.arg("--").arg(&model.model).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg("--")
+        .arg(prepared.checkpoint.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let begin = Instant::now();
     let mut child =
         command.spawn().map_err(|e| AppError::internal(format!("cannot start a second sampan: {e}")))?;

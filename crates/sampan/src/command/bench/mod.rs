@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use measure::Ours;
 use report::{Limits, Measured, Report, Spread};
 use row::Row;
-use sampan::{Error, LoadOptions, Prepared, Source, machine};
+use sampan::{Error, LoadOptions, Prepared, machine};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,9 +66,13 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
         return load::first_token(&args.model);
     }
     let rows = row::rows(&args.prompt, args.generate, &args.depth, &args.batch);
-    let prepared = prepare(&args, &rows)?;
+    let prepared = prepare(&args, &rows, context)?;
     let pool = measure::pool(&rows, &prepared)?;
-    let file = if args.compare { Some(compare::gguf(&args.model.model, &prepared)?) } else { None };
+    let file = if args.compare {
+        Some(compare::gguf(&prepared.checkpoint.path().to_string_lossy(), &prepared)?)
+    } else {
+        None
+    };
     let limits = Limits::measure(&prepared.kernels);
     machine::reset_peak_resident();
     let mut progress = Progress::new(context.terminal, args.json);
@@ -115,7 +119,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
 }
 
 /// Reads the files, with a context that the longest row fits in.
-fn prepare(args: &BenchArgs, rows: &[Row]) -> Result<Prepared> {
+fn prepare(args: &BenchArgs, rows: &[Row], context: &Context) -> Result<Prepared> {
     let needed = rows.iter().map(Row::context).max().unwrap_or(0);
     let options = args.model.load.options();
     if let Some(context) = options.context.filter(|&context| context < needed) {
@@ -124,7 +128,7 @@ fn prepare(args: &BenchArgs, rows: &[Row]) -> Result<Prepared> {
     }
     let options = LoadOptions { context: Some(needed), ..options };
     let prepared =
-        Prepared::new(&Source::parse(&args.model.model), &options).map_err(|error| match error {
+        Prepared::new(&args.model.source(context, false)?, &options).map_err(|error| match error {
             Error::Memory { shortage, .. } => too_much(shortage.needed.total() as u64, &shortage.available),
             error => error.into(),
         })?;

@@ -1,0 +1,201 @@
+//! Taking models away again, and what was left lying about.
+
+use super::cache::{Cache, NOTE, PARTIAL, WRONG, names, remove};
+use super::record::{Record, pick_word};
+use super::{Owner, Store, candidates, ollama, whole};
+use crate::Error;
+use crate::digest::is_hex;
+use crate::name::{ModelName, Repo};
+use crate::nearest::nearest_name;
+use crate::pull::target;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+/// What a removal did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Files that are gone.
+    pub files: usize,
+    /// Bytes that are free again.
+    pub bytes: u64,
+    /// Files that stay: another program fetched them, or another model uses them.
+    pub kept: usize,
+}
+
+/// Something that nobody needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Why nobody needs it.
+    pub why: &'static str,
+}
+
+impl Store {
+    /// Removes a model: the files that sampan fetched for it, with `shared` also those that others fetched into the shared
+    /// cache. Blobs that another model uses stay.
+    ///
+    /// # Errors
+    /// When it is not here, or somebody else's, or cannot be removed.
+    pub fn remove(&self, name: &ModelName, shared: bool) -> Result<Removed, Error> {
+        let (repo, pick, revision) = target(name.place());
+        let cache = self.cache(repo.origin());
+        let records = self.records().all();
+        let commits = candidates(cache, &repo, revision.as_ref());
+        let word = pick_word(&pick);
+        let mine = |record: &&Record| {
+            let this = record.repo().as_ref() == Some(&repo) && record.pick == word;
+            this && (revision.is_none() || commits.contains(&record.commit))
+        };
+        let ours: Vec<&Record> = records.iter().filter(mine).collect();
+        if !ours.is_empty() {
+            let _lock = cache.lock(&repo, &|| {})?;
+            let mut removed = Removed::default();
+            for record in ours {
+                let others: BTreeSet<&str> = records
+                    .iter()
+                    .filter(|other| {
+                        *other != record && other.commit == record.commit && other.folder == record.folder
+                    })
+                    .flat_map(|other| other.files.iter().map(|file| file.path.as_str()))
+                    .collect();
+                let goes = |ours: bool, path: &str| (ours || shared) && !others.contains(path);
+                let files = record.files.iter().map(|file| (file.path.clone(), goes(file.ours, &file.path)));
+                take(cache, &repo, &record.commit, files.collect(), &mut removed)?;
+                self.records().remove(record)?;
+            }
+            cache.tidy(&repo);
+            return Ok(removed);
+        }
+        let found = commits.iter().find_map(|commit| Some((commit, whole(cache, &repo, commit, &pick)?.0)));
+        match found {
+            Some((commit, selection)) if shared => {
+                let _lock = cache.lock(&repo, &|| {})?;
+                let mut removed = Removed::default();
+                let files = selection.files.iter().map(|path| (path.to_string(), true)).collect();
+                take(cache, &repo, commit, files, &mut removed)?;
+                cache.tidy(&repo);
+                Ok(removed)
+            }
+            Some(_) => Err(Error::NotOurs {
+                name: name.to_string(),
+                owner: "it is in the cache that several programs share",
+                how: format!("`sampan rm --shared {name}` removes it for all of them"),
+            }),
+            None => Err(self.not_here(name)),
+        }
+    }
+
+    fn not_here(&self, name: &ModelName) -> Error {
+        if let Some(model) = self.ollama.iter().find_map(|root| ollama::find(root, name)) {
+            let how = format!("`ollama rm {}` removes it", model.name);
+            return Error::NotOurs { name: name.to_string(), owner: "it is in Ollama's store", how };
+        }
+        let here =
+            self.list().into_iter().filter(|e| e.owner != Owner::Ollama && !e.unfinished).map(|e| e.name);
+        Error::NotHere { name: name.to_string(), nearest: nearest_name(name.as_str(), here) }
+    }
+
+    /// What nobody needs: what is left of pulls that were not finished, files with wrong bytes, and blobs of repositories
+    /// that sampan used in which no snapshot has them. Repositories that are being pulled from now are left alone.
+    pub fn leftovers(&self) -> Vec<Leftover> {
+        let records = self.records().all();
+        let mut found = Vec::new();
+        for (cache, _) in self.caches() {
+            for repo in cache.repos() {
+                let blobs = cache.blobs(&repo);
+                let all = names(&blobs);
+                let known = records.iter().any(|record| record.repo().as_ref() == Some(&repo));
+                if all.is_empty() || cache.try_lock(&repo).is_none() {
+                    continue;
+                }
+                let used = cache.blobs_in_use(&repo);
+                for name in all {
+                    let plain = is_hex(&name, 64) || is_hex(&name, 40);
+                    let why = match name {
+                        _ if name.ends_with(PARTIAL) || name.ends_with(NOTE) => {
+                            "a pull that was not finished"
+                        }
+                        _ if name.ends_with(WRONG) => "bytes that were not what the hub promised",
+                        _ if known && plain && !used.contains(&name) => "no model uses it",
+                        _ => continue,
+                    };
+                    let path = blobs.join(&name);
+                    let bytes = fs::metadata(&path).map_or(0, |data| on_disk(&data));
+                    found.push(Leftover { path, bytes, why });
+                }
+            }
+        }
+        found
+    }
+
+    /// Removes leftovers, and records of models that are gone.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn collect(&self, leftovers: &[Leftover]) -> Result<(), Error> {
+        for leftover in leftovers {
+            remove(&leftover.path)?;
+        }
+        for record in self.records().all() {
+            let Some(repo) = record.repo() else { continue };
+            let cache = self.cache(repo.origin());
+            if cache.files(&repo, &record.commit).is_empty() {
+                self.records().remove(&record)?;
+            }
+            cache.tidy(&repo);
+        }
+        for (cache, _) in self.caches() {
+            cache.repos().iter().for_each(|repo| cache.tidy(repo));
+        }
+        Ok(())
+    }
+}
+
+/// Takes files out of a snapshot (those marked), and their blobs where no other snapshot has them.
+fn take(
+    cache: &Cache,
+    repo: &Repo,
+    commit: &str,
+    files: Vec<(String, bool)>,
+    removed: &mut Removed,
+) -> Result<(), Error> {
+    let snapshot = cache.snapshot(repo, commit);
+    let here = cache.files(repo, commit);
+    let mut blobs = Vec::new();
+    for (path, goes) in files {
+        let Some(file) = here.iter().find(|file| file.path.as_str() == path) else { continue };
+        if !goes {
+            removed.kept += 1;
+            continue;
+        }
+        remove(&snapshot.join(&path))?;
+        removed.files += 1;
+        match &file.blob {
+            Some(blob) => blobs.push((blob.clone(), file.bytes)),
+            None => removed.bytes += file.bytes,
+        }
+    }
+    let used = cache.blobs_in_use(repo);
+    for (blob, bytes) in blobs.into_iter().filter(|(blob, _)| !used.contains(blob)) {
+        remove(&cache.blobs(repo).join(blob))?;
+        removed.bytes += bytes;
+    }
+    if cache.files(repo, commit).is_empty() {
+        for reference in cache.references_to(repo, commit) {
+            remove(&reference)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a file takes of the disk: one that is being fetched has holes.
+fn on_disk(data: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    return data.len().min(std::os::unix::fs::MetadataExt::blocks(data) * 512);
+    #[cfg(not(unix))]
+    return data.len();
+}

@@ -1,0 +1,225 @@
+//! From what is typed for a model to a source: found, or pulled with a bar that shows how far it is.
+
+use super::say;
+use crate::cli::Context;
+use crate::error::{AppError, Result};
+use crate::flags::{HubArgs, ModelArgs};
+use crate::render::{Terminal, bytes};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sampan::Source;
+use sampan_hub::{Error as HubError, Event, Hub, HubOptions, Local, ModelName, NameError, Origin, Store};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// What a hub or the store refuses is for the user to put right; it says how.
+impl From<HubError> for AppError {
+    fn from(error: HubError) -> AppError {
+        AppError::user(&error).hint(error.hint())
+    }
+}
+
+impl From<NameError> for AppError {
+    fn from(error: NameError) -> AppError {
+        AppError::user(&error).hint(error.hint())
+    }
+}
+
+impl HubArgs {
+    fn origin(&self) -> Origin {
+        if self.modelscope { Origin::ModelScope } else { Origin::HuggingFace }
+    }
+
+    /// A model's name.
+    pub(crate) fn name(&self, typed: &str) -> Result<ModelName> {
+        Ok(ModelName::parse(typed, self.origin())?)
+    }
+
+    /// What the environment says, and the flags over it.
+    pub(crate) fn options(&self, context: &Context) -> HubOptions {
+        let mut options = context.environment.hub();
+        options.offline |= self.offline;
+        options
+    }
+}
+
+impl ModelArgs {
+    /// The model that is meant, pulled if it has to be.
+    pub(crate) fn source(&self, context: &Context, quiet: bool) -> Result<Source> {
+        source(&self.model, &self.hub, context, quiet)
+    }
+}
+
+/// The model that is meant: the one in the program, a path, or a name; what has a name and is not here is pulled, after
+/// saying what and how much.
+pub(crate) fn source(model: &str, hub: &HubArgs, context: &Context, quiet: bool) -> Result<Source> {
+    let source = Source::parse(model);
+    match &source {
+        Source::Path(path) if !path.exists() && !looks_like_path(model) => {}
+        _ => return Ok(source),
+    }
+    let name = match ModelName::parse(model, hub.origin()) {
+        Ok(name) => name,
+        Err(error @ NameError::Unknown { .. }) => {
+            // A word may be a folder's name as well; whichever is nearer is proposed.
+            return match source.open() {
+                Err(missing) if !missing.hint().starts_with("did you mean") => {
+                    let what = format!("there is no model at {model}, and {error}");
+                    Err(AppError::user(what).hint(error.hint()))
+                }
+                other => other.map(|_| source).map_err(AppError::from),
+            };
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let options = hub.options(context);
+    let store = Store::new(&options)?;
+    let found = match store.find(&name) {
+        Some(local) => local,
+        None if hub.no_pull => {
+            return Err(AppError::from(HubError::NotHere { name: model.into(), nearest: None })
+                .hint(format!("`sampan pull {model}` fetches it; so does this command without --no-pull")));
+        }
+        None => pull(&name, &options, &store, context.terminal, quiet)?,
+    };
+    store.used(&name, &found);
+    Ok(Source::Named { name: model.into(), path: found.path })
+}
+
+/// Whether a path was meant, although nothing is there.
+fn looks_like_path(model: &str) -> bool {
+    let ends = [".gguf", ".safetensors", ".json", ".jinja"];
+    let on_hub = model.contains("://") || model.starts_with("hf.co/") || model.contains(':');
+    let slashes = model.matches('/').count();
+    model.starts_with(['.', '/', '~', '\\'])
+        || model.contains('\\')
+        || (!on_hub
+            && (ends.iter().any(|end| model.ends_with(end)) || (slashes > 1 && !model.contains(".co/"))))
+}
+
+/// Pulls a model, and says so.
+pub(crate) fn pull(
+    name: &ModelName,
+    options: &HubOptions,
+    store: &Store,
+    terminal: Terminal,
+    quiet: bool,
+) -> Result<Local> {
+    let bars = Bars::new(terminal, quiet);
+    let listener = |event: Event<'_>| bars.hear(event);
+    let hub = Hub::new(options, store);
+    let plan = hub.plan(name, &listener)?;
+    if plan.missing_files > 0 {
+        let files = if plan.missing_files == 1 { "1 file" } else { &format!("{} files", plan.missing_files) };
+        let part =
+            if plan.missing < plan.bytes { format!(" of {}", bytes(plan.bytes)) } else { String::new() };
+        let commit = &plan.commit()[..12];
+        bars.say(&format!(
+            "pulling {name}: {files}, {}{part}, from {} at {commit}",
+            bytes(plan.missing),
+            match plan.repository() {
+                url if url.contains("://") => plan.host(),
+                repository => format!("{}/{repository}", plan.host()),
+            },
+        ));
+    }
+    bars.begin(plan.missing);
+    let local = hub.pull(name, &plan, &listener)?;
+    if plan.missing_files > 0 {
+        bars.say(&format!("pulled {name}: every file is what the hub says it is"));
+    }
+    Ok(local)
+}
+
+/// Progress on stderr: a bar for the file and one for all of them; lines where stderr is no terminal.
+struct Bars {
+    quiet: bool,
+    drawn: Option<MultiProgress>,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: ProgressBar,
+    total: ProgressBar,
+    /// When a failed request was last told of: several parts fail at a time.
+    told: Option<Instant>,
+}
+
+impl Bars {
+    fn new(terminal: Terminal, quiet: bool) -> Bars {
+        let drawn = (terminal.stderr && !quiet)
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+        let state = State { file: ProgressBar::hidden(), total: ProgressBar::hidden(), told: None };
+        Bars { quiet, drawn, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn bar(&self, bytes: u64, template: &str) -> ProgressBar {
+        let Some(drawn) = &self.drawn else { return ProgressBar::hidden() };
+        let bar = drawn.add(ProgressBar::new(bytes));
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar
+    }
+
+    fn begin(&self, bytes: u64) {
+        if bytes > 0 {
+            self.lock().total = self
+                .bar(bytes, "total {bar:24} {bytes:>10} / {total_bytes}  {binary_bytes_per_sec}  {eta} left");
+        }
+    }
+
+    fn say(&self, line: &str) {
+        match &self.drawn {
+            _ if self.quiet => {}
+            Some(drawn) => drop(drawn.println(line)),
+            None => say(line),
+        }
+    }
+
+    fn hear(&self, event: Event<'_>) {
+        match event {
+            Event::Waiting => self.say("another pull from this repository is running; waiting for it"),
+            Event::File { path, bytes: size } => {
+                self.lock().file.finish_and_clear();
+                match self.drawn {
+                    Some(_) => {
+                        let bar = self.bar(size, "{bar:30} {bytes:>10} / {total_bytes}  {wide_msg}");
+                        bar.set_message(path.to_owned());
+                        self.lock().file = bar;
+                    }
+                    None => self.say(&format!("  {path}  {}", bytes(size))),
+                }
+            }
+            Event::Bytes(n) => {
+                let state = self.lock();
+                for bar in [&state.file, &state.total] {
+                    match u64::try_from(n) {
+                        Ok(n) => bar.inc(n),
+                        Err(_) => bar.dec(n.unsigned_abs().min(bar.position())),
+                    }
+                }
+            }
+            Event::Verify { path, .. } => self.lock().file.set_message(format!("{path}: verifying")),
+            Event::Retry { why, wait } => {
+                let often = Duration::from_secs(1);
+                let told = self.lock().told.replace(Instant::now());
+                if told.is_none_or(|told| told.elapsed() > often) {
+                    self.say(&format!("{why}; again in {:.1} s", wait.as_secs_f64()));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        let state = self.lock();
+        state.file.finish_and_clear();
+        state.total.finish_and_clear();
+    }
+}

@@ -1,0 +1,249 @@
+//! Models by name: pulled from a hub that lives in the test, kept, listed, removed.
+
+use crate::support::{Folder, Outcome, command};
+use sampan_fixtures::hub::{FakeHub, Fault};
+use serde_json::Value;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+/// A machine without models, and a hub with a tiny one that speaks and with files that are no models.
+struct World {
+    hub: FakeHub,
+    folder: Folder,
+}
+
+const SIZE: usize = 6 << 20;
+
+fn noise() -> Vec<u8> {
+    let mut x = 88_172_645_463_325_252u64;
+    let step = |_| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 24) as u8
+    };
+    (0..SIZE).map(step).collect()
+}
+
+impl World {
+    fn new() -> World {
+        let (hub, folder, model) = (FakeHub::new(), Folder::new(), Folder::new());
+        model.model();
+        let names = [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+            "chat_template.jinja",
+        ];
+        let files = names.map(|name| (name, std::fs::read(model.path(&format!("model/{name}"))).unwrap()));
+        let mut files: Vec<(&str, &[u8])> =
+            files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
+        files.push(("pytorch_model.bin", b"never"));
+        hub.publish("tiny/speaker", &files);
+        hub.publish("tiny/pickle", &[("config.json", b"{}"), ("pytorch_model.bin", b"never")]);
+        hub.publish(
+            "tiny/noise-GGUF",
+            &[("noise-Q8_0.gguf", &noise()), ("noise-Q4_0.gguf", &noise()[..9000])],
+        );
+        World { hub, folder }
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = command(self.folder.path("").as_path());
+        command.env("HF_ENDPOINT", self.hub.url()).env("OLLAMA_MODELS", self.folder.path("ollama"));
+        command.args(arguments.split(' '));
+        command
+    }
+
+    fn spawn(&self, arguments: &str) -> Child {
+        let mut child = self.command(arguments).spawn().unwrap();
+        drop(child.stdin.take());
+        child
+    }
+
+    fn sampan(&self, arguments: &str) -> Outcome {
+        outcome(self.spawn(arguments))
+    }
+
+    fn list(&self) -> Vec<(String, String, bool)> {
+        let list = self.sampan("list --json").json();
+        let row = |e: &Value| {
+            let text = |key: &str| e[key].as_str().unwrap().to_owned();
+            (text("name"), text("owner"), e["unfinished"].as_bool().unwrap())
+        };
+        list.as_array().unwrap().iter().map(row).collect()
+    }
+}
+
+fn outcome(child: Child) -> Outcome {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
+}
+
+fn row(name: &str, owner: &str, unfinished: bool) -> (String, String, bool) {
+    (name.into(), owner.into(), unfinished)
+}
+
+#[test]
+fn a_name_is_enough_to_run_a_model() {
+    let world = World::new();
+    world
+        .sampan("run tiny/speaker hello --no-pull")
+        .mistake(&["tiny/speaker is not on this machine"], "sampan pull tiny/speaker")
+        .unwrap();
+    let first = world.sampan("run tiny/speaker hello --json --seed 1 --max-tokens 4");
+    let said = first.stderr.clone();
+    assert!(
+        said.contains("pulling tiny/speaker: 5 files, ") && said.contains("from 127.0.0.1/tiny/speaker at "),
+        "{said}"
+    );
+    let first = first.json();
+    assert_eq!((&first["model"], &first["tokens"]["generated"]), (&"tiny/speaker".into(), &4.into()));
+    let asked = world.hub.log().len();
+    let again = world.sampan("run tiny/speaker hello --json --seed 1 --max-tokens 4 --no-pull");
+    assert_eq!(again.stderr, "");
+    assert_eq!(again.json()["text"], first["text"]);
+    let shown = world.sampan("show tiny/speaker --json").json();
+    assert_eq!(shown["family"], "qwen3");
+    for command in ["tokenize tiny/speaker", "bench tiny/speaker --prompt 8 --generate 2 --repeat 1 --json"] {
+        world.sampan(command).success();
+    }
+    assert_eq!(world.hub.log().len(), asked, "nothing is asked about a model that is here");
+    assert_eq!(world.list(), [row("tiny/speaker", "sampan", false)]);
+}
+
+#[test]
+fn a_killed_pull_goes_on_and_what_it_left_can_be_seen_and_removed() {
+    let world = World::new();
+    world.hub.fault("/storage/", Fault::Slow(64 << 10), 1000);
+    let name = "tiny/noise-GGUF:Q8_0";
+    let interrupted = || {
+        let begin = world.hub.sent();
+        let mut child = world.spawn(&format!("pull {name}"));
+        while world.hub.sent() < begin + (SIZE as u64) / 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    interrupted();
+    assert_eq!(world.list(), [row("tiny/noise-GGUF", "sampan", true)]);
+    let path = world.sampan(&format!("pull {name}")).success();
+    assert_eq!(std::fs::read(path.trim_end()).unwrap(), noise());
+    // What was on the wire when the process died is lost, and a little that was not noted yet.
+    let most = SIZE as u64 + (3 << 20);
+    assert!(world.hub.sent() < most, "{} bytes for {SIZE}", world.hub.sent());
+    assert!(world.hub.log().iter().any(|seen| seen.path.contains("/storage/") && seen.from > Some(1 << 20)));
+    assert_eq!(world.list(), [row(name, "sampan", false)]);
+
+    let removed = world.sampan(&format!("rm {name}")).success();
+    assert!(removed.contains("1 files, 6.00 MiB free again"), "{removed}");
+    interrupted();
+    let would = world.sampan("gc --dry-run").success();
+    assert!(
+        would.contains("not finished") && would.contains("2 files") && would.contains("would be free"),
+        "{would}"
+    );
+    assert_eq!(world.sampan("gc").success(), would.replace("would be free", "free"));
+    assert_eq!(world.list(), []);
+    assert!(world.sampan("gc").success().contains("0 files"));
+}
+
+#[test]
+fn of_two_pulls_at_once_one_waits() {
+    let world = World::new();
+    world.hub.fault("/storage/", Fault::Slow(64 << 10), 1000);
+    let pulls = [0; 2].map(|_| world.spawn("pull tiny/noise-GGUF:Q8_0"));
+    let said = pulls.map(|pull| {
+        let outcome = outcome(pull);
+        assert_eq!(outcome.code, 0, "{outcome:#?}");
+        outcome.stderr
+    });
+    let waiting = said.iter().filter(|said| said.contains("waiting for it")).count();
+    assert_eq!((waiting, world.hub.sent()), (1, SIZE as u64), "{said:#?}");
+}
+
+#[test]
+fn what_goes_wrong_is_said_with_what_to_do() {
+    let world = World::new();
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("pull qwen3:4", &["no release is called \"qwen3:4\""], "qwen3:4b"),
+        ("run gema3:4b hi", &["there is no model at gema3:4b, and no release"], "did you mean gemma3:4b?"),
+        ("run quux hi", &["there is no model at quux"], "OWNER/NAME"),
+        ("pull ../../etc/passwd", &["no model name"], "OWNER/NAME"),
+        ("pull a/b:../../x.gguf", &["no model name"], "OWNER/NAME"),
+        ("pull https://example.org/x.pth", &["pickle"], "safetensors"),
+        (
+            "pull tiny/pickle",
+            &["tiny/pickle", "pickle checkpoint (pytorch_model.bin)"],
+            "safetensors or GGUF",
+        ),
+        ("pull tiny/absent", &["127.0.0.1 has no repository tiny/absent"], "HF_TOKEN"),
+        ("pull tiny/speaker@v9", &["revision v9"], "spelling"),
+        ("pull tiny/noise-GGUF:Q2_K", &["has no Q2_K; it has Q4_0, Q8_0"], "choose one"),
+        (
+            "pull tiny/speaker --offline",
+            &["tiny/speaker is not on this machine, and sampan is offline"],
+            "HF_HUB_OFFLINE",
+        ),
+        ("run tiny/speaker hi --offline", &["sampan is offline"], "HF_HUB_OFFLINE"),
+        ("rm tiny/speaker", &["tiny/speaker is not on this machine"], "sampan list"),
+        ("run tiny/noise-GGUF:Q4_0 hi", &["noise-Q4_0.gguf"], "GGUF file"),
+    ];
+    let mut wrong = Vec::new();
+    for (arguments, parts, hint) in cases {
+        let outcome = world.sampan(arguments);
+        // What was said before the mistake is progress.
+        let from = outcome.stderr.find("error: ").unwrap_or(0);
+        let outcome = Outcome { stderr: outcome.stderr[from..].to_owned(), ..outcome };
+        if let Err(why) = outcome.mistake(parts, hint) {
+            wrong.push(format!("{arguments}: {why}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    world.hub.fault("/storage/", Fault::Wrong, 1);
+    world.sampan("pull tiny/noise-GGUF:Q8_0 -q").mistake(&["promised", "set aside"], "pull again").unwrap();
+    let gc = world.sampan("gc").success();
+    assert!(gc.contains("bytes that were not what the hub promised"), "{gc}");
+}
+
+#[test]
+fn what_others_fetched_is_listed_used_and_left_alone() {
+    let world = World::new();
+    let path = world.sampan("pull tiny/noise-GGUF:Q8_0 -q").success();
+    // Without the records it is as if another program had pulled it.
+    std::fs::remove_dir_all(world.folder.path(".local/share/sampan/records")).unwrap();
+    let name = "tiny/noise-GGUF:Q8_0";
+    assert_eq!(world.list(), [row(name, "shared", false)]);
+    world.sampan(&format!("rm {name}")).mistake(&["was not fetched by sampan"], "--shared").unwrap();
+    let asked = world.hub.sent();
+    world.sampan(&format!("pull {name}")).success();
+    assert_eq!(world.hub.sent(), asked);
+    let kept = world.sampan(&format!("rm {name}")).success();
+    assert!(kept.contains("0 files, 0 B free again; 1 stay"), "{kept}");
+    assert!(std::path::Path::new(path.trim_end()).exists());
+    let gone = world.sampan(&format!("rm --shared {name}")).success();
+    assert!(gone.contains("6.00 MiB free again"), "{gone}");
+    assert!(!std::path::Path::new(path.trim_end()).exists());
+
+    let digits = "a".repeat(64);
+    let weights = std::fs::read(
+        world.sampan("pull tiny/speaker -q").success().trim_end().to_owned() + "/model.safetensors",
+    );
+    world.folder.write(&format!("ollama/blobs/sha256-{digits}"), weights.unwrap());
+    let manifest = format!(
+        r#"{{"layers": [{{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:{digits}", "size": 1}}]}}"#
+    );
+    world.folder.write("ollama/manifests/registry.ollama.ai/library/qwen3/0.6b", manifest);
+    assert!(world.list().contains(&row("qwen3:0.6b", "ollama", false)));
+    world.sampan("rm qwen3:0.6b").mistake(&["in Ollama's store"], "ollama rm qwen3:0.6b").unwrap();
+    let outcome = world.sampan("show qwen3:0.6b --no-pull");
+    assert!(!outcome.stderr.contains("not on this machine"), "it is found: {outcome:#?}");
+}
