@@ -178,7 +178,7 @@ const WAY: &[&str] = &[
     "crates/text/src/template/mod.rs",
     "crates/text/src/tokenizer/mod.rs",
     "crates/engine/src/engine.rs",
-    "crates/engine/src/request.rs",
+    "crates/engine/src/sequence.rs",
     "crates/engine/src/scheduler.rs",
     "crates/engine/src/kv/pool.rs",
     "crates/engine/src/kv/prefix.rs",

@@ -2,11 +2,12 @@
 
 use crate::forward::{Forward, Loaded};
 use crate::options::{EngineOptions, EngineStats};
-use crate::request::{Event, FinishReason, Request, RequestId, Sequence};
+use crate::request::{Event, FinishReason, Request, RequestId};
 use crate::sampler::{Choice, Sampler};
 use crate::scheduler::{Scheduler, Work};
-use crate::speculation;
+use crate::sequence::Sequence;
 use crate::submit::SubmitError;
+use crate::{scoring, speculation};
 use sampan_kernels::attention::PAGE;
 use sampan_model::{CacheSizes, Chunk, Logits, Model};
 use std::collections::VecDeque;
@@ -61,12 +62,15 @@ impl Engine {
         let room = self.options.pages * PAGE;
         let (running, waiting) = (self.scheduler.running.len(), self.scheduler.waiting.len());
         SubmitError::check(&request, self.forward.vocab(), room)?;
+        if request.prompt_logprobs.is_some() && self.options.prompt_logprob_rows == 0 {
+            return Err(SubmitError::NoPromptLogprobs);
+        }
         if running + waiting >= self.options.max_running.max(1) + self.options.max_waiting {
             return Err(SubmitError::QueueFull { running, waiting });
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
-        self.scheduler.waiting.push_back(Sequence::new(id, request, room));
+        self.scheduler.add(Sequence::new(id, request, room));
         Ok(id)
     }
 
@@ -121,22 +125,31 @@ impl Engine {
                         1 => Logits::Last,
                         _ => Logits::All,
                     },
+                    adapter: seq.adapter.as_ref(),
                 }
             })
             .collect();
         self.forward.forward(&chunks, &mut self.logits);
         self.totals.steps += 1;
+        self.totals.computed_tokens += chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum::<u64>();
     }
 
-    /// Chooses the next token of each sequence that is ready for it, and those after it as far as its draft has proved
-    /// right.
+    /// Scores prompts, and chooses the next token of each sequence that is ready for it, and those after it as far as its
+    /// draft has proved right.
     fn sample(&mut self, batch: &[Work]) -> Vec<Vec<Choice>> {
         let mut rows = self.logits.chunks_exact(self.forward.vocab());
         let mut choices = Vec::with_capacity(batch.len());
         for &work in batch {
-            let seq = &self.scheduler.running[work.index];
+            let seq = &mut self.scheduler.running[work.index];
             let rows: Vec<_> = rows.by_ref().take(rows_wanted(seq, work)).collect();
-            choices.push(speculation::verify(seq, &rows, &mut self.sampler));
+            let ready = if is_ready(seq, work) { 1 + seq.speculation.draft } else { 0 };
+            choices.push(match scoring::score(seq, &rows, &mut self.sampler) {
+                Err(bad) => vec![Err(FinishReason::Failed(bad))],
+                Ok(scored) => {
+                    self.pending.extend(scored);
+                    speculation::verify(seq, &rows[rows.len() - ready..], &mut self.sampler)
+                }
+            });
         }
         choices
     }
@@ -164,7 +177,7 @@ impl Engine {
                             events.push(Event::Token { id, token, logprob });
                         }
                     }
-                    Err(bad) => ended.push((id, FinishReason::Failed(bad))),
+                    Err(reason) => ended.push((id, reason)),
                 }
             }
             self.scheduler.record(ran);
@@ -212,10 +225,17 @@ impl Engine {
 }
 
 /// How many rows of logits the work is to leave: one for the next token, where it can be chosen then, and one for
-/// each token of its draft.
+/// each token of its draft; of a prompt that is scored, all.
 fn rows_wanted(seq: &Sequence, work: Work) -> usize {
-    let ready = seq.outstanding() == work.tokens && seq.finish().is_none();
-    if ready { 1 + seq.speculation.draft } else { 0 }
+    if seq.is_scoring() {
+        return work.tokens;
+    }
+    if is_ready(seq, work) { 1 + seq.speculation.draft } else { 0 }
+}
+
+/// Whether the sequence's next token can be chosen after this work.
+fn is_ready(seq: &Sequence, work: Work) -> bool {
+    seq.outstanding() == work.tokens && seq.finish().is_none()
 }
 
 fn finished(seq: &Sequence, reason: FinishReason) -> Event {

@@ -3,7 +3,7 @@
 //! [`Engine::submit`] takes a request on, [`Engine::step`] runs the model once for all of them and says what has
 //! happened. The engine has no thread and no clock of its own: whoever owns it calls `step` until it is idle.
 //!
-//! The way of a request: `request` (what is asked for; the sequence under way), `scheduler` (what the next step
+//! The way of a request: `request` (what is asked for), `sequence` (what is under way), `scheduler` (what the next step
 //! runs), `kv` (in which pages), `forward` (the model), `sampler` (which token), and back out of `engine` as events.
 //!
 //! A request's tokens are a function of the request and the model: the load, the sizes in [`EngineOptions`], cache
@@ -11,13 +11,18 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod engine;
+mod fairness;
+mod filter;
 mod forward;
 mod kv;
 mod options;
 mod request;
 mod sampler;
 mod scheduler;
+mod scoring;
+mod sequence;
 mod speculation;
 mod submit;
 
@@ -25,8 +30,10 @@ mod submit;
 mod tests;
 
 pub use engine::Engine;
+pub use filter::{FilterError, TokenFilter};
 pub use options::{EngineOptions, EngineStats};
-pub use request::{BadLogits, Event, FinishReason, Logprob, Request, RequestId, Usage};
+pub use request::{BadLogits, Event, FinishReason, Logprob, PromptLogprobs, Request, RequestId, Usage};
 pub use sampan_kernels::attention::{KvFormat, PAGE};
+pub use sampan_model::Adapter;
 pub use sampler::{Dry, Sampling};
 pub use submit::SubmitError;

@@ -1,8 +1,9 @@
 //! What an engine is told when it is made, and what it tells of itself.
 
 use crate::speculation::ROWS;
-use sampan_kernels::attention::KvFormat;
-use sampan_model::Plan;
+use sampan_kernels::Kernels;
+use sampan_kernels::attention::{KvFormat, PAGE};
+use sampan_model::{Memory, Plan};
 
 /// Sizes that are fixed for an engine's life.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct EngineOptions {
     /// Tokens in a step. Each generating request always gets its one; prompts share the rest, which is never less
     /// than a page.
     pub max_batch_tokens: usize,
+    /// The same for a step that also generates: an answer does not pause for longer than so many tokens take.
+    pub max_mixed_tokens: usize,
     /// Requests that are computed at the same time.
     pub max_running: usize,
     /// Requests that may wait besides those; more are refused.
@@ -27,6 +30,9 @@ pub struct EngineOptions {
     /// Changes how many steps an answer takes, and not the answer. Without effect on models with layers whose state
     /// cannot go back (recurrent ones, compressed entries).
     pub speculate: usize,
+    /// Rows of logits in a step for tokens of prompts that ask for [`crate::Request::prompt_logprobs`]; such prompts
+    /// are run in parts of so many tokens. 0: these requests are refused.
+    pub prompt_logprob_rows: usize,
 }
 
 impl Default for EngineOptions {
@@ -35,16 +41,57 @@ impl Default for EngineOptions {
             kv_format: KvFormat::F16,
             pages: 256,
             max_batch_tokens: 512,
+            max_mixed_tokens: 128,
             max_running: 16,
             max_waiting: 256,
             snapshots: 32,
             snapshot_bytes: 1 << 30,
             speculate: 0,
+            prompt_logprob_rows: 64,
         }
     }
 }
 
 impl EngineOptions {
+    /// All that an engine with these sizes can take, in bytes; pages, states and activations are committed as they are
+    /// first used.
+    pub fn memory(&self, plan: &Plan, kernels: &Kernels) -> Memory {
+        let Memory { weights, kv, scratch } =
+            plan.memory(kernels, self.kv_format, self.pages * PAGE, self.most_rows());
+        Memory { weights, kv: kv + self.state_bytes(plan), scratch: scratch + self.logits_bytes(plan) }
+    }
+
+    /// The same sizes with as many pages as fit into `bytes` beside everything else: at least those of one request of
+    /// `context` tokens, at most those of [`EngineOptions::max_running`].
+    ///
+    /// # Errors
+    /// What would be needed for one request, if that is more.
+    pub fn fit(
+        mut self,
+        plan: &Plan,
+        kernels: &Kernels,
+        context: usize,
+        bytes: u64,
+    ) -> Result<EngineOptions, Memory> {
+        // A page more, as a request ends one token before its pages do.
+        let least = context.div_ceil(PAGE) + 1;
+        let most = least.saturating_mul(self.max_running.max(1)).min(1 << 30);
+        // Beside the pages everything as large as it can get.
+        let page = plan.kv_bytes_per_page(self.kv_format);
+        self.pages = most;
+        let Memory { weights, kv, scratch } = self.memory(plan, kernels);
+        let needed = Memory { weights, kv: kv - (most - least) * page, scratch };
+        let left = bytes.checked_sub(needed.total() as u64).ok_or(needed)?;
+        let more = left.checked_div(page as u64).map_or(most, |pages| pages as usize);
+        self.pages = least + more.min(most - least);
+        Ok(self)
+    }
+
+    /// Rows of the largest step: however many generate, a page of a prompt goes with them.
+    fn most_rows(&self) -> usize {
+        self.max_batch_tokens.max(self.max_running.max(1) + PAGE.min(self.max_batch_tokens))
+    }
+
     /// Bytes that the states of `plan` can take beyond [`Plan::memory`], which counts one sequence: those of the
     /// other running sequences, and the snapshots. Committed as they are first used.
     pub fn state_bytes(&self, plan: &Plan) -> usize {
@@ -57,7 +104,8 @@ impl EngineOptions {
         let running = self.max_running.max(1);
         let drafts = if plan.rewinds() { self.speculate } else { 0 };
         let rows = running.max(ROWS.min(running.saturating_mul(1 + drafts)));
-        plan.head.as_ref().map_or(0, |head| (rows - 1) * head.rows * size_of::<f32>())
+        let rows = rows - 1 + self.prompt_logprob_rows;
+        plan.head.as_ref().map_or(0, |head| rows * head.rows * size_of::<f32>())
     }
 
     /// How many snapshots there may be, each of so many bytes; `None` where there is nothing to save.
@@ -83,6 +131,8 @@ pub struct EngineStats {
     pub waiting: usize,
     /// Steps that ran the model.
     pub steps: u64,
+    /// Tokens that were run in these: of prompts, of answers, proposed ones, and those that were computed again.
+    pub computed_tokens: u64,
     /// Prompt tokens of the requests that have got as far as their first token.
     pub prompt_tokens: u64,
     /// Of these, tokens that were found in the cache.

@@ -1,11 +1,11 @@
-//! What is asked for, what comes back, and a request under way.
+//! What is asked for, and what comes back.
 
-use crate::kv::pages_for;
+use crate::filter::{FilterError, TokenFilter};
 use crate::sampler::Sampling;
-use crate::speculation::Speculation;
-use sampan_kernels::attention::PAGE;
+use sampan_model::Adapter;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Names a request within its engine; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,6 +32,44 @@ pub struct Request {
     pub context: usize,
     /// Only ids below this are ever chosen: the tokenizer's size, where the model's rows of logits are padded.
     pub vocab_limit: usize,
+    /// Restricts the tokens of the answer. Log-probabilities do not know of it.
+    pub filter: Option<Box<dyn TokenFilter>>,
+    /// Report the log-probabilities of the prompt's own tokens.
+    pub prompt_logprobs: Option<PromptLogprobs>,
+    /// Whose request it is. Those who have requests waiting get their turns so that each has about the same number of
+    /// tokens computed; one who asks for much waits for himself.
+    pub client: u64,
+    /// What changes the model for this request; loaded for the engine's model. Requests share cached prefixes with those
+    /// of the same adapter only.
+    pub adapter: Option<Arc<Adapter>>,
+}
+
+impl Request {
+    /// A request for the likeliest answer of any length, without stop tokens, by client 0.
+    pub fn new(prompt: Vec<u32>, context: usize, vocab_limit: usize) -> Request {
+        Request {
+            prompt,
+            sampling: Sampling::default(),
+            max_tokens: None,
+            stop_tokens: Vec::new(),
+            context,
+            vocab_limit,
+            filter: None,
+            prompt_logprobs: None,
+            client: 0,
+            adapter: None,
+        }
+    }
+}
+
+/// Which log-probabilities of a prompt are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptLogprobs {
+    /// Index of the first token of the prompt whose log-probability is wanted, and with it those of all after it. Nothing
+    /// comes before token 0, so that it has none; 0 means the same as 1. Tokens before this one can come from the cache.
+    pub from: usize,
+    /// How many of the most likely tokens to report at each place.
+    pub top: usize,
 }
 
 /// Log-probabilities under the model's own logits, before any stage of the sampler.
@@ -54,6 +92,16 @@ pub enum Event {
         prompt_tokens: usize,
         /// Of these, tokens whose keys and values were found in the cache when it started.
         cached_tokens: usize,
+    },
+    /// Log-probabilities of the prompt: of token `first` and those after it. Comes once for each part of the prompt that
+    /// is run, before the first token of the answer.
+    Prompt {
+        /// The request.
+        id: RequestId,
+        /// Index of the first of these tokens in the prompt.
+        first: usize,
+        /// One for each token.
+        logprobs: Vec<Logprob>,
     },
     /// One more token of the answer.
     Token {
@@ -86,8 +134,13 @@ pub enum FinishReason {
     Context,
     /// [`crate::Engine::cancel`] was called.
     Cancelled,
+    /// The filter accepts the answer as it is and lets nothing follow, not even a stop token, of which the request has
+    /// none.
+    Complete,
     /// No token can be chosen from the model's logits.
     Failed(BadLogits),
+    /// The filter allows no token.
+    Filter(FilterError),
 }
 
 /// The logits of a position do not allow any choice.
@@ -113,150 +166,14 @@ pub struct Usage {
     pub drafted_tokens: usize,
     /// Of these, tokens that were then chosen: so many forward passes fewer than tokens.
     pub accepted_tokens: usize,
+    /// How often the request lost its pages to an older one and was computed again.
+    pub preemptions: usize,
+    /// From submission until the step in which the prompt's first chunk was run.
+    pub queued: Duration,
     /// From the step in which the prompt's first chunk was run until the first token.
     pub prefill: Duration,
     /// From the first token until the end.
     pub decode: Duration,
     /// From submission until the first token, waiting included.
     pub first_token: Duration,
-}
-
-/// A request under way. `prompt <= tokens.len()` and `computed <= tokens.len() <= limit`; the rest is derived.
-#[derive(Debug)]
-pub(crate) struct Sequence {
-    pub(crate) id: RequestId,
-    pub(crate) sampling: Sampling,
-    pub(crate) stop_tokens: Vec<u32>,
-    pub(crate) vocab_limit: usize,
-    max_tokens: Option<usize>,
-    /// Prompt and answer so far; while a step runs, a draft behind them.
-    pub(crate) tokens: Vec<u32>,
-    /// Tokens of the prompt.
-    pub(crate) prompt: usize,
-    /// Tokens whose keys and values are in `pages`.
-    pub(crate) computed: usize,
-    /// Tokens of prompt and answer at which the request ends.
-    pub(crate) limit: usize,
-    pub(crate) pages: Vec<u32>,
-    /// Where its state is; only while it is running.
-    pub(crate) slot: Option<u32>,
-    /// A position, at a border of pages, at which sequences part: behind it others may want to go on.
-    pub(crate) branch: usize,
-    /// Prompt tokens that did not have to be computed for the first token.
-    pub(crate) cached: usize,
-    pub(crate) speculation: Speculation,
-    submitted: Instant,
-    started: Option<Instant>,
-    first_token: Option<Instant>,
-}
-
-impl Sequence {
-    /// `room`: the most tokens that any request can have, whatever it asks for.
-    pub(crate) fn new(id: RequestId, request: Request, room: usize) -> Sequence {
-        let prompt = request.prompt.len();
-        let answer = request.max_tokens.unwrap_or(usize::MAX);
-        Sequence {
-            id,
-            sampling: request.sampling,
-            stop_tokens: request.stop_tokens,
-            vocab_limit: request.vocab_limit,
-            max_tokens: request.max_tokens,
-            tokens: request.prompt,
-            prompt,
-            computed: 0,
-            limit: prompt.saturating_add(answer).min(request.context).min(room),
-            pages: Vec::new(),
-            slot: None,
-            branch: 0,
-            cached: 0,
-            speculation: Speculation::default(),
-            submitted: Instant::now(),
-            started: None,
-            first_token: None,
-        }
-    }
-
-    /// Tokens of the answer so far.
-    pub(crate) fn generated(&self) -> usize {
-        self.tokens.len() - self.prompt
-    }
-
-    /// Tokens that must be run before the next one can be chosen.
-    pub(crate) fn outstanding(&self) -> usize {
-        self.tokens.len() - self.computed
-    }
-
-    /// Whether one token in one step is all that is missing.
-    pub(crate) fn is_decoding(&self) -> bool {
-        self.outstanding() == 1
-    }
-
-    /// Pages that are missing for the tokens known so far and a page's worth of answer.
-    pub(crate) fn pages_short(&self) -> usize {
-        pages_for((self.tokens.len() + PAGE).min(self.limit)).saturating_sub(self.pages.len())
-    }
-
-    /// Why the request has ended, if it has.
-    pub(crate) fn finish(&self) -> Option<FinishReason> {
-        let last = *self.tokens.last()?;
-        if self.generated() > 0 && self.stop_tokens.contains(&last) {
-            return Some(FinishReason::Stop(last));
-        }
-        if self.tokens.len() < self.limit {
-            return None;
-        }
-        let all = self.max_tokens.is_some_and(|max| self.generated() >= max);
-        Some(if all { FinishReason::Length } else { FinishReason::Context })
-    }
-
-    /// The request is about to be run; true the first time.
-    pub(crate) fn start(&mut self) -> bool {
-        let first = self.started.is_none();
-        self.started.get_or_insert_with(Instant::now);
-        first
-    }
-
-    /// Appends a token of the answer.
-    pub(crate) fn push(&mut self, token: u32) {
-        self.first_token.get_or_insert_with(Instant::now);
-        self.tokens.push(token);
-    }
-
-    /// The next position of which the state is worth saving: where sequences part, and the last border of pages in
-    /// the prompt from which the same prompt can go on.
-    pub(crate) fn stop(&self) -> Option<usize> {
-        let last = (self.prompt - 1) / PAGE * PAGE;
-        [self.branch, last].into_iter().filter(|&at| at > self.computed).min()
-    }
-
-    /// Another sequence is the same up to position `at`, and will go on from there.
-    pub(crate) fn part_at(&mut self, at: usize) {
-        if self.branch <= self.computed || at < self.branch {
-            self.branch = at;
-        }
-    }
-
-    /// Forgets what was computed. Pages and slot have been given back.
-    pub(crate) fn restart(&mut self) {
-        self.computed = 0;
-        if self.generated() == 0 {
-            self.cached = 0;
-        }
-    }
-
-    pub(crate) fn usage(&self) -> Usage {
-        let now = Instant::now();
-        // Of a request that ends before its first token, all the time so far was spent towards it.
-        let first = self.first_token.unwrap_or(now);
-        Usage {
-            prompt_tokens: self.prompt,
-            cached_tokens: self.cached,
-            generated_tokens: self.generated(),
-            drafted_tokens: self.speculation.drafted,
-            accepted_tokens: self.speculation.accepted,
-            prefill: self.started.map_or(Duration::ZERO, |start| first - start),
-            decode: now - first,
-            first_token: first - self.submitted,
-        }
-    }
 }

@@ -1,8 +1,9 @@
 //! Who gets to run which tokens in a step.
 //!
-//! Requests are served in order of arrival: the running ones are always older than the waiting ones, and the older
-//! of two running ones has the better right to pages. A step carries one token of every request that is generating,
-//! so that no prompt, however long, holds up an answer, and shares what is left of its token budget among prompts;
+//! Waiting requests get their turn by whose they are (`fairness`), those of one client in order of arrival; of two running
+//! ones, the one that got its turn first is the older one here, and has the better right to pages. A step carries one token of every request that is generating,
+//! so that no prompt, however long, holds up an answer, and shares what is left of its token budget, which is smaller
+//! then, among prompts;
 //! without prompts, a few tokens more may be guessed and checked (`speculation`).
 //! When pages run out, the newest request gives up its own and waits to be computed again; nothing is ever dropped.
 //!
@@ -10,9 +11,11 @@
 //! from a state that was saved, so prompts stop for that where it is of use: where sequences part, and close to the
 //! prompt's end; and while a sequence generates, the last of its states is kept for the conversation's next turn.
 
-use crate::kv::{Pages, ROOT, Slots, pages_for};
+use crate::fairness::Fairness;
+use crate::kv::{Pages, Roots, Slots, pages_for};
 use crate::options::EngineOptions;
-use crate::request::{RequestId, Sequence};
+use crate::request::RequestId;
+use crate::sequence::Sequence;
 use sampan_kernels::attention::PAGE;
 use std::collections::VecDeque;
 
@@ -27,16 +30,21 @@ pub(crate) struct Work {
 
 #[derive(Debug)]
 pub(crate) struct Scheduler {
-    /// In order of arrival.
+    /// The oldest first, by when they got their turn.
     pub(crate) running: Vec<Sequence>,
-    /// In order of arrival; all newer than the running ones.
+    /// First those that had their turn and lost it, the oldest first, then the others in order of arrival.
     pub(crate) waiting: VecDeque<Sequence>,
+    pub(crate) fairness: Fairness,
+    roots: Roots,
     pub(crate) pages: Pages,
     pub(crate) preemptions: u64,
     max_running: usize,
     pub(crate) max_batch_tokens: usize,
+    max_mixed_tokens: usize,
     /// The longest draft.
     pub(crate) speculate: usize,
+    /// Rows in which prompts are scored.
+    prompt_logprob_rows: usize,
 }
 
 impl Scheduler {
@@ -46,12 +54,23 @@ impl Scheduler {
         Scheduler {
             running: Vec::new(),
             waiting: VecDeque::new(),
+            fairness: Fairness::default(),
+            roots: Roots::default(),
             pages: Pages::new(options.pages, Slots::new(max_running, snapshots)),
             preemptions: 0,
             max_running,
             max_batch_tokens: options.max_batch_tokens.max(1),
+            max_mixed_tokens: options.max_mixed_tokens.clamp(1, options.max_batch_tokens.max(1)),
             speculate: if rewinds { options.speculate } else { 0 },
+            prompt_logprob_rows: options.prompt_logprob_rows,
         }
+    }
+
+    /// Takes a new sequence on.
+    pub(crate) fn add(&mut self, mut seq: Sequence) {
+        seq.root = self.roots.of(seq.adapter.as_ref());
+        self.fairness.join(seq.client);
+        self.waiting.push_back(seq);
     }
 
     /// Decides what the next step runs. Every sequence with work has the pages for it. Unless there is no request
@@ -80,14 +99,15 @@ impl Scheduler {
         let stop = seq.stop();
         let full = seq.computed / PAGE;
         seq.computed += work.tokens;
+        self.fairness.charge(seq.client, work.tokens);
         self.pages.release(&seq.pages.split_off(pages_for(seq.computed)));
         for i in full..seq.computed / PAGE {
             let tokens = &seq.tokens[i * PAGE..][..PAGE];
-            seq.pages[i] = self.pages.publish(parent(&seq.pages, i), tokens, seq.pages[i]);
+            seq.pages[i] = self.pages.publish(parent(seq, i), tokens, seq.pages[i]);
         }
         // A sequence that can go back has at a border what it has a few tokens later.
         let border = seq.computed.is_multiple_of(PAGE) || (self.speculate > 0 && seq.computed / PAGE > full);
-        if let (true, page, Some(slot)) = (border, parent(&seq.pages, seq.computed / PAGE), seq.slot) {
+        if let (true, page, Some(slot)) = (border, parent(seq, seq.computed / PAGE), seq.slot) {
             if stop == Some(seq.computed) {
                 self.pages.slots.save(page, slot, None);
             } else if seq.computed >= seq.prompt {
@@ -107,23 +127,36 @@ impl Scheduler {
         };
         if let Some(seq) = &mut seq {
             give_back(&mut self.pages, seq);
+            if self.running.iter().chain(&self.waiting).all(|other| other.client != seq.client) {
+                self.fairness.leave(seq.client);
+            }
         }
         seq
     }
 
-    /// Lets waiting sequences run, in order, as long as the pages that they and the running ones are known to need
+    /// Index of the waiting sequence whose turn it is. Where it does not fit it stays the next one, as nobody else's
+    /// count gets less.
+    fn next(&self) -> Option<usize> {
+        if self.waiting.front()?.was_run() {
+            return Some(0);
+        }
+        (0..self.waiting.len()).min_by_key(|&i| self.fairness.served(self.waiting[i].client))
+    }
+
+    /// Lets waiting sequences run, in turn, as long as the pages that they and the running ones are known to need
     /// are there. With none running, the first always fits: what the whole pool cannot hold was refused.
     fn admit(&mut self) {
         while self.running.len() < self.max_running {
-            let Some(mut seq) = self.waiting.pop_front() else { return };
-            reuse(&mut self.pages, &mut seq);
+            let Some(next) = self.next() else { return };
+            let seq = &mut self.waiting[next];
+            reuse(&mut self.pages, seq);
             let promised: usize = self.running.iter().map(Sequence::pages_short).sum();
             if self.pages.available() < promised + seq.pages_short() {
-                give_back(&mut self.pages, &mut seq);
+                give_back(&mut self.pages, seq);
                 seq.restart();
-                self.waiting.push_front(seq);
                 return;
             }
+            let Some(mut seq) = self.waiting.remove(next) else { return };
             seq.slot = Some(self.pages.slots.take());
             resume(&mut self.pages, &seq);
             self.running.push(seq);
@@ -151,16 +184,24 @@ impl Scheduler {
                 _ => prompts.push(i),
             }
         }
+        let mut rows = self.prompt_logprob_rows;
         let wanted = |i: usize| {
             let seq = &self.running[i];
             let stop = if self.pages.slots.saves() { seq.stop() } else { None };
-            (i, stop.unwrap_or(usize::MAX).min(seq.tokens.len()) - seq.computed)
+            let mut wanted = stop.unwrap_or(usize::MAX).min(seq.tokens.len()) - seq.computed;
+            if seq.is_scoring() {
+                wanted = wanted.min(rows);
+                rows -= wanted;
+            } else if seq.scored < seq.prompt {
+                wanted = wanted.min(seq.first_row() - seq.computed);
+            }
+            (i, wanted)
         };
         let prompts: Vec<_> = prompts.into_iter().map(wanted).collect();
         let decodes: usize = shares.iter().sum();
         // However many are generating, prompts move on.
-        let least = PAGE.min(self.max_batch_tokens);
-        let budget = self.max_batch_tokens.saturating_sub(decodes).max(least);
+        let most = if decodes > 0 { self.max_mixed_tokens } else { self.max_batch_tokens };
+        let budget = most.saturating_sub(decodes).max(PAGE.min(most));
         share_out(&prompts, budget, &mut shares);
         shares
     }
@@ -187,42 +228,24 @@ impl Scheduler {
         if let Some(mut seq) = self.running.pop() {
             give_back(&mut self.pages, &mut seq);
             seq.restart();
+            seq.preemptions += 1;
             self.waiting.push_front(seq);
             self.preemptions += 1;
         }
     }
-
-    /// Checks the order of the queues and every page count; for tests and idle moments.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let ids: Vec<_> = self.running.iter().chain(&self.waiting).map(|seq| seq.id).collect();
-        if !ids.is_sorted() {
-            return Err(format!("requests are out of order: {ids:?}"));
-        }
-        if self.waiting.iter().any(|seq| !seq.pages.is_empty() || seq.slot.is_some() || seq.computed > 0) {
-            return Err("a waiting request holds pages or a slot".into());
-        }
-        if let Some(seq) = self.running.iter().find(|seq| seq.pages.len() != pages_for(seq.computed)) {
-            return Err(format!("request {}: {} pages for {} tokens", seq.id, seq.pages.len(), seq.computed));
-        }
-        if let Some(seq) = self.running.iter().find(|seq| seq.slot.is_none()) {
-            return Err(format!("request {} is running without a slot", seq.id));
-        }
-        let tables = self.running.iter().map(|seq| (seq.pages.as_slice(), seq.computed / PAGE));
-        self.pages.check(tables, self.running.iter().filter_map(|seq| seq.slot))
-    }
 }
 
 /// The page before page `i` of a sequence.
-fn parent(pages: &[u32], i: usize) -> u32 {
-    i.checked_sub(1).map_or(ROOT, |i| pages[i])
+fn parent(seq: &Sequence, i: usize) -> u32 {
+    i.checked_sub(1).map_or(seq.root, |i| seq.pages[i])
 }
 
 /// What identifies the page behind those that the sequence has: the page before it, and its tokens. None if it is
-/// not a whole page, or has the last known token, which must be computed so that there are logits.
+/// not a whole page, or has a token that must be computed so that there are logits: the last known one at least.
 fn next_page(seq: &Sequence) -> Option<(u32, &[u32])> {
     let i = seq.pages.len();
     let end = (i + 1) * PAGE;
-    (end < seq.tokens.len()).then(|| (parent(&seq.pages, i), &seq.tokens[end - PAGE..end]))
+    (end <= seq.first_row()).then(|| (parent(seq, i), &seq.tokens[end - PAGE..end]))
 }
 
 /// Gives back all that the sequence holds.
@@ -265,11 +288,11 @@ fn resume(pages: &mut Pages, seq: &Sequence) {
 
 /// Up to which border of pages `older` is about to compute what `seq` needs as well.
 fn about_to_share(older: &Sequence, seq: &Sequence) -> Option<usize> {
-    if older.is_decoding() || older.computed < seq.computed {
+    if older.root != seq.root || older.is_decoding() || older.computed < seq.computed {
         return None;
     }
     let same = older.tokens.iter().zip(&seq.tokens).take_while(|(a, b)| a == b).count();
-    let until = same.min(seq.tokens.len() - 1) / PAGE * PAGE;
+    let until = same.min(seq.first_row()) / PAGE * PAGE;
     (until > older.computed).then_some(until)
 }
 

@@ -12,10 +12,12 @@
 //! What was run in vain is forgotten by length: keys and values are found by position, and the next tokens overwrite
 //! them. A state that sums up the past cannot go back, so a model that has some is not speculated on.
 
+use crate::filter::{Allowed, FilterError};
 use crate::kv::pages_for;
-use crate::request::Sequence;
+use crate::request::FinishReason;
 use crate::sampler::{Choice, Sampler};
 use crate::scheduler::{Scheduler, Work};
+use crate::sequence::Sequence;
 use sampan_kernels::attention::PAGE;
 
 /// Rows of a step up to which another one costs little.
@@ -129,6 +131,9 @@ impl Scheduler {
             // A token that ends the answer is better chosen than proposed: nothing comes after it.
             let stop = draft.iter().position(|token| seq.stop_tokens.contains(token));
             draft.truncate(stop.unwrap_or(draft.len()));
+            if let Some(filter) = seq.filter.as_mut().filter(|_| !draft.is_empty()) {
+                draft.truncate(filter.valid(&draft));
+            }
             seq.tokens.extend(&draft);
             seq.speculation.draft = draft.len();
             work.tokens += draft.len();
@@ -151,12 +156,12 @@ impl Scheduler {
 
 /// Chooses a token from each of the rows of a sequence, the first after what is known and one after each token of the
 /// draft, up to the first that is not as proposed.
-pub(crate) fn verify(seq: &Sequence, rows: &[&[f32]], sampler: &mut Sampler) -> Vec<Choice> {
+pub(crate) fn verify(seq: &mut Sequence, rows: &[&[f32]], sampler: &mut Sampler) -> Vec<Choice> {
     let known = seq.tokens.len() - seq.speculation.draft;
     let mut choices = Vec::new();
     for (i, row) in rows.iter().enumerate() {
-        let (past, draft) = seq.tokens.split_at(known + i);
-        let choice = sampler.choose(&row[..seq.vocab_limit], past, seq.prompt, &seq.sampling);
+        let choice = choose(seq, &row[..seq.vocab_limit], known + i, sampler);
+        let draft = &seq.tokens[known + i..];
         let right = matches!(&choice, Ok((token, _)) if draft.first() == Some(token));
         choices.push(choice);
         if !right {
@@ -164,6 +169,21 @@ pub(crate) fn verify(seq: &Sequence, rows: &[&[f32]], sampler: &mut Sampler) -> 
         }
     }
     choices
+}
+
+/// Chooses the token at `position`, and tells the filter of it.
+fn choose(seq: &mut Sequence, row: &[f32], position: usize, sampler: &mut Sampler) -> Choice {
+    let (past, stop_tokens) = (&seq.tokens[..position], seq.stop_tokens.as_slice());
+    let allowed = match &mut seq.filter {
+        Some(filter) => Some(Allowed::by(filter.as_mut(), stop_tokens, row.len(), position)?),
+        None => None,
+    };
+    let choice = sampler.choose(row, past, seq.prompt, &seq.sampling, allowed)?;
+    if let Some(filter) = seq.filter.as_mut().filter(|_| !stop_tokens.contains(&choice.0)) {
+        let wrong = |cause| FinishReason::Filter(FilterError { position, cause });
+        filter.commit(choice.0).map_err(wrong)?;
+    }
+    Ok(choice)
 }
 
 #[cfg(test)]

@@ -57,6 +57,9 @@ pub enum SubmitError {
         /// The model's vocabulary size.
         vocab: usize,
     },
+    /// Log-probabilities of the prompt are wanted, and no rows are set aside for them.
+    #[error("this engine computes no log-probabilities of prompts; start it with rows of logits for them")]
+    NoPromptLogprobs,
     /// A sampling setting out of its range.
     #[error("{field} is {value}; it must be {allowed}")]
     BadSampling {

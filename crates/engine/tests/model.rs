@@ -5,9 +5,9 @@
 use sampan_engine::{Engine, EngineOptions, Event, FinishReason, KvFormat, PAGE, Request, Sampling};
 use sampan_fixtures::Family;
 use sampan_kernels::{Format, Isa, Kernels, Options};
-use sampan_model::{Cache, CacheSizes, Chunk, Logits, Model, Plan, PlanOptions, Scratch};
+use sampan_model::{Adapter, Cache, CacheSizes, Chunk, Logits, Model, Plan, PlanOptions, Scratch};
 use sampan_weights::gguf::Writer;
-use sampan_weights::{Checkpoint, Dtype, Value};
+use sampan_weights::{AdapterFiles, Checkpoint, Dtype, Value};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,7 +102,8 @@ fn plain(model: &Model, kv: KvFormat, prompt: &[u32], answer: &[(u32, f32)]) -> 
     let tokens: Vec<u32> = prompt.iter().copied().chain(answer.iter().map(|a| a.0)).collect();
     let pages: Vec<u32> = (0..tokens.len().div_ceil(PAGE) as u32).collect();
     let mut cache = Cache::new(model.plan(), CacheSizes { format: kv, pages: pages.len(), slots: 1 });
-    let chunk = Chunk { tokens: &tokens, start: 0, pages: &pages, slot: 0, logits: Logits::All };
+    let chunk =
+        Chunk { tokens: &tokens, start: 0, pages: &pages, slot: 0, logits: Logits::All, adapter: None };
     let mut logits = Vec::new();
     model.forward(&[chunk], &mut cache, &mut Scratch::default(), &mut logits);
     let choose = |row: &[f32]| {
@@ -125,7 +126,7 @@ fn run(engine: &mut Engine, requests: &[Request]) -> Vec<(Answer, usize)> {
     while !engine.is_idle() {
         for event in engine.step() {
             match event {
-                Event::Started { .. } => {}
+                Event::Started { .. } | Event::Prompt { .. } => {}
                 Event::Token { id, token, logprob } => {
                     let logprob = logprob.expect("asked for").logprob;
                     answers.entry(id).or_insert_with(Vec::new).push((token, logprob));
@@ -143,15 +144,7 @@ fn run(engine: &mut Engine, requests: &[Request]) -> Vec<(Answer, usize)> {
 
 fn request(prompt: &[u32], vocab: usize, temperature: f32) -> Request {
     let sampling = Sampling { temperature, seed: 5, top_p: 0.95, logprobs: Some(0), ..Sampling::default() };
-    let prompt = prompt.to_vec();
-    Request {
-        prompt,
-        sampling,
-        max_tokens: Some(TOKENS),
-        stop_tokens: vec![],
-        context: 1000,
-        vocab_limit: vocab,
-    }
+    Request { sampling, max_tokens: Some(TOKENS), ..Request::new(prompt.to_vec(), 1000, vocab) }
 }
 
 /// Random tokens.
@@ -415,6 +408,44 @@ fn a_request_gets_the_same_in_any_way_from_a_model_with_compressed_entries() {
 fn a_request_gets_the_same_in_any_way_from_a_model_with_latent_keys() {
     check_family("deepseek_v3");
     check_family("deepseek_v32");
+}
+
+#[test]
+fn requests_with_adapters_get_the_same_beside_others_and_from_the_cache() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    Family::load("qwen3").expect("whole").write_checkpoint(folder.path()).expect("the folder is there");
+    let model = load(folder.path(), Options { threads: 2, ..Options::default() });
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/adapters/qwen3");
+    let files = AdapterFiles::open(&fixtures).expect("the adapter is sound");
+    let adapter = || Some(Arc::new(Adapter::load(&files, &model).expect("made for the model")));
+    let (first, second) = (adapter(), adapter());
+    let mut requests = Vec::new();
+    for adapter in [&None, &first, &second] {
+        for (seed, length) in [(1, 2 * PAGE + 5), (1, 3 * PAGE), (2, 20)] {
+            let prompt = ids(model.plan().vocab, seed, length);
+            let request = request(&prompt, model.plan().vocab, 0.0);
+            requests.push(Request { adapter: adapter.clone(), ..request });
+        }
+    }
+    let engine = |running| Engine::new(Arc::clone(&model), options(KvFormat::F16, 60, 64, running));
+    let alone = requests.iter().map(|r| run(&mut engine(1), std::slice::from_ref(r)).remove(0).0);
+    let alone: Vec<Answer> = alone.collect();
+    assert!(alone[..3] != alone[3..6] && alone[3..6] == alone[6..], "the adapter changes answers");
+    let mut engine = engine(9);
+    for pass in 0..2 {
+        for (i, (answer, cached)) in run(&mut engine, &requests).into_iter().enumerate() {
+            assert_eq!(answer, alone[i], "pass {pass}, request {i}");
+            let whole = (requests[i].prompt.len() - 1) / PAGE * PAGE;
+            let others = if i % 3 == 2 { 0 } else { 2 * PAGE };
+            assert!(
+                if pass == 1 { cached == whole } else { cached <= others },
+                "pass {pass}, request {i}: {cached}"
+            );
+        }
+    }
+    let stats = engine.stats();
+    // Each adapter, and the model alone, has computed the common beginning once.
+    assert_eq!(stats.cached_tokens as usize, 3 * 2 * PAGE + 3 * (2 * PAGE + 2 * PAGE));
 }
 
 #[test]

@@ -110,7 +110,14 @@ impl Encoder {
                         let end = ids.len().min(start + BATCH);
                         let logits =
                             if wanted == Logits::Last && end < ids.len() { Logits::None } else { wanted };
-                        Chunk { tokens: &ids[start..end], start, pages, slot: slot as u32, logits }
+                        Chunk {
+                            tokens: &ids[start..end],
+                            start,
+                            pages,
+                            slot: slot as u32,
+                            logits,
+                            adapter: None,
+                        }
                     })
                     .collect();
                 let (cache, scratch) = (&mut self.cache, &mut self.scratch);

@@ -1,7 +1,7 @@
 //! What can keep a model from being loaded or from answering, with advice.
 
 use crate::load::MemoryShortage;
-use sampan_engine::{BadLogits, SubmitError};
+use sampan_engine::{BadLogits, FilterError, SubmitError};
 use sampan_text::TemplateError;
 use std::path::PathBuf;
 
@@ -53,6 +53,14 @@ pub enum Error {
         /// The figures.
         shortage: MemoryShortage,
     },
+    /// The adapter does not go with the model.
+    #[error("{}: {source}", .path.display())]
+    Adapter {
+        /// The adapter.
+        path: PathBuf,
+        /// What is wrong.
+        source: sampan_model::AdapterError,
+    },
     /// The files hold no vocabulary.
     #[error("{model} has no tokenizer (no tokenizer.json and no tokenizer.ggml keys)")]
     NoTokenizer {
@@ -101,6 +109,9 @@ pub enum Error {
     /// The model's output is not a number.
     #[error(transparent)]
     BadLogits(#[from] BadLogits),
+    /// What restricts the answer allows nothing.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A vector or a score is not a number.
     #[error("{model} computes numbers that are not finite")]
     NotFinite {
@@ -157,6 +168,9 @@ impl Error {
             }
             E::Isa(error) => format!("use --isa {}, or leave the flag out", error.best),
             E::Memory { shortage, .. } => shortage.advice(),
+            E::Adapter { .. } => {
+                "use the model that the adapter was trained for, in the files of its own kind".into()
+            }
             E::NoTokenizer { .. } => "put the tokenizer.json of the original model beside the weights".into(),
             E::Tokenizer { .. } => {
                 "use a newer conversion of the model, or the original tokenizer.json".into()
@@ -180,6 +194,7 @@ impl Error {
             E::BadLogits(_) | E::NotFinite { .. } => {
                 "try --isa portable; if that is the same, the file is damaged: download it again".into()
             }
+            E::Filter(_) => "compare what the answer is restricted to with what the model can write".into(),
             E::Unsuited { instead, .. } => instead.clone(),
             E::TextTooLong { .. } => "split the text, or raise --context; nothing was cut".into(),
             E::EmptyText => "leave empty lines out".into(),

@@ -255,6 +255,8 @@ fn engine_options(options: &LoadOptions, tokens: usize) -> EngineOptions {
         max_running: streams,
         snapshots: 2 * streams,
         speculate: options.speculate,
+        // One conversation scores no prompts.
+        prompt_logprob_rows: if streams > 1 { EngineOptions::default().prompt_logprob_rows } else { 0 },
         ..EngineOptions::default()
     }
 }

@@ -109,6 +109,63 @@ pub enum PlanError {
     Weights(#[from] sampan_weights::Error),
 }
 
+/// Why an adapter cannot be used with a model.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// Reading the adapter failed.
+    #[error(transparent)]
+    Weights(#[from] sampan_weights::Error),
+    /// Tensors are called by other names in the adapter than in the model.
+    #[error("the adapter has {adapter} names of tensors and the model has {model} names")]
+    Dialect {
+        /// Of the adapter.
+        adapter: &'static str,
+        /// Of the model.
+        model: &'static str,
+    },
+    /// A tensor that the model does not have.
+    #[error("the adapter changes {target}, which this model does not have")]
+    Unmatched {
+        /// The tensor.
+        target: String,
+    },
+    /// A tensor of which no change is supported.
+    #[error("the adapter changes {target}, and that is not supported: {why}")]
+    Unsupported {
+        /// The tensor.
+        target: String,
+        /// Why.
+        why: String,
+    },
+    /// A tensor of another shape.
+    #[error(
+        "the adapter changes {target} as {found:?}, and the model has it as {expected:?} (outputs, inputs): \
+         it was made for another model"
+    )]
+    Shape {
+        /// The tensor.
+        target: String,
+        /// Outputs and inputs in the model.
+        expected: [usize; 2],
+        /// And in the adapter.
+        found: [usize; 2],
+    },
+    /// Numbers that are none.
+    #[error("the adapter's change of {target} has numbers that are not finite")]
+    NotFinite {
+        /// The tensor.
+        target: String,
+    },
+    /// The kernels refused a matrix.
+    #[error("the adapter's change of {target}: {source}")]
+    Pack {
+        /// The tensor.
+        target: String,
+        /// What the packer said.
+        source: sampan_kernels::PackError,
+    },
+}
+
 /// Why a model could not be loaded after its plan was made.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod adapter;
 pub mod cache;
 pub mod config;
 pub mod error;
@@ -19,8 +20,9 @@ pub mod plan;
 pub mod quant;
 pub mod rope;
 
+pub use adapter::Adapter;
 pub use cache::{Cache, CacheSizes};
-pub use error::{LoadError, PlanError};
+pub use error::{AdapterError, LoadError, PlanError};
 pub use executor::{Chunk, Logits, Scratch};
 pub use load::Model;
 pub use memory::Memory;

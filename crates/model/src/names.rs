@@ -6,6 +6,15 @@ use sampan_weights::Checkpoint;
 /// Prefixes under which published checkpoints keep the text model.
 const PREFIXES: &[&str] = &["model.", "", "model.language_model.", "language_model.model."];
 
+/// Whether two names of Hugging Face's mean the same tensor of the text model, whatever prefix a class puts before it.
+pub(crate) fn same(a: &str, b: &str) -> bool {
+    let bare = |name: &str| {
+        let prefixes = PREFIXES.iter().filter_map(|prefix| name.strip_prefix(prefix));
+        prefixes.min_by_key(|rest| rest.len()).unwrap_or(name).to_owned()
+    };
+    a == b || bare(a) == bare(b)
+}
+
 /// Outside the layers: our name, GGUF's name.
 const GLOBAL: &[(&str, &str)] = &[
     ("embed_tokens", "token_embd"),

@@ -359,6 +359,7 @@ impl Pair<'_> {
                 pages,
                 slot,
                 logits: Logits::All,
+                adapter: None,
             })
             .collect();
         let mut logits = Vec::new();

@@ -57,7 +57,7 @@ impl<'a> Sequences<'a> {
 }
 
 fn chunk<'a>(tokens: &'a [u32], start: usize, end: usize, pages: &'a [u32], slot: u32) -> Chunk<'a> {
-    Chunk { tokens: &tokens[start..end], start, pages, slot, logits: Logits::All }
+    Chunk { tokens: &tokens[start..end], start, pages, slot, logits: Logits::All, adapter: None }
 }
 
 #[test]

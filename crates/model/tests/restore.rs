@@ -40,7 +40,8 @@ impl<'a> Sequences<'a> {
         let own = (shared..all).map(|page| page + place.group * (all - shared));
         let pages: Vec<u32> = (0..shared).chain(own).map(|page| page as u32).collect();
         let mut logits = Vec::new();
-        let chunk = Chunk { tokens, start, pages: &pages, slot: place.slot, logits: Logits::All };
+        let chunk =
+            Chunk { tokens, start, pages: &pages, slot: place.slot, logits: Logits::All, adapter: None };
         self.model.forward(&[chunk], &mut self.cache, &mut self.scratch, &mut logits);
         logits
     }

@@ -197,6 +197,8 @@ impl Pump {
             };
             match event {
                 Next::Event(Event::Started { cached_tokens, .. }) => self.cached = cached_tokens,
+                // Nothing asks for it.
+                Next::Event(Event::Prompt { .. }) => {}
                 Next::Event(Event::Token { token, logprob, .. }) => {
                     self.taken += 1;
                     self.thought += usize::from(self.sorter.parser.in_reasoning());
@@ -248,11 +250,15 @@ impl Pump {
                 Finish::StopString(self.sorter.stop.found().unwrap_or_default().to_owned())
             }
             FinishReason::Stop(_) if self.sorter.called == Some(true) => Finish::Calls,
-            FinishReason::Stop(_) => Finish::Stop,
+            FinishReason::Stop(_) | FinishReason::Complete => Finish::Stop,
             FinishReason::Length => Finish::Length,
             FinishReason::Context => Finish::Context,
             FinishReason::Cancelled => return clock.ended("abort"),
             FinishReason::Failed(bad) => {
+                clock.ended("error");
+                return self.fail(Failure::internal(bad.to_string())).await;
+            }
+            FinishReason::Filter(bad) => {
                 clock.ended("error");
                 return self.fail(Failure::internal(bad.to_string())).await;
             }

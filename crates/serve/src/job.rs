@@ -180,7 +180,6 @@ impl Job {
             stop_tokens.extend_from_slice(&loaded.speech.stop_tokens);
         }
         Request {
-            prompt: ids.to_vec(),
             sampling: Sampling {
                 logit_bias: self.asked.logit_bias.clone(),
                 logprobs: self.logprobs,
@@ -188,8 +187,7 @@ impl Job {
             },
             max_tokens: self.asked.max_tokens,
             stop_tokens,
-            context: loaded.prepared.context,
-            vocab_limit: loaded.speech.tokenizer.vocab_size(),
+            ..Request::new(ids.to_vec(), loaded.prepared.context, loaded.speech.tokenizer.vocab_size())
         }
     }
 }

@@ -134,7 +134,10 @@ impl Owner {
     }
 
     fn deliver(&mut self, event: Event) {
-        let (Event::Started { id, .. } | Event::Token { id, .. } | Event::Finished { id, .. }) = event;
+        let (Event::Started { id, .. }
+        | Event::Prompt { id, .. }
+        | Event::Token { id, .. }
+        | Event::Finished { id, .. }) = event;
         let ended = matches!(event, Event::Finished { .. });
         let heard = self.listeners.get(&id).is_some_and(|listener| listener.send(event).is_ok());
         if ended {

@@ -8,6 +8,7 @@
 //! for it; whatever contradicts itself is an [`Error`] that names the file, the field and the byte offset. Nothing
 //! here panics on any input.
 
+mod adapter;
 mod checkpoint;
 mod dtype;
 mod error;
@@ -24,6 +25,7 @@ mod split;
 mod tensor;
 mod tokenizer;
 
+pub use adapter::{AdapterFiles, LowRank};
 pub use checkpoint::{Checkpoint, Kind};
 pub use dtype::Dtype;
 pub use error::Error;

@@ -7,9 +7,10 @@
 
 mod pool;
 mod prefix;
+mod roots;
 mod slots;
 
-pub(crate) use prefix::ROOT;
+pub(crate) use roots::{ROOT, Roots};
 pub(crate) use slots::Slots;
 
 use pool::Pool;
@@ -66,7 +67,7 @@ impl Pages {
         Some(page)
     }
 
-    /// Looks for the page that holds `tokens` (one page full) after the page `parent` ([`ROOT`] at the start of a
+    /// Looks for the page that holds `tokens` (one page full) after the page `parent` (a root at the start of a
     /// sequence), of which the caller must hold a reference. If there is one, the caller gets a reference to it.
     pub(crate) fn find(&mut self, parent: u32, tokens: &[u32]) -> Option<u32> {
         let page = self.prefix.get(parent, tokens)?;

@@ -8,9 +8,6 @@
 use sampan_kernels::attention::PAGE;
 use std::collections::{BTreeSet, HashMap};
 
-/// The parent of a sequence's first page.
-pub(crate) const ROOT: u32 = u32::MAX;
-
 type Key = (u32, [u32; PAGE]);
 
 #[derive(Debug)]
@@ -58,10 +55,10 @@ impl Prefix {
         self.index.get(&key(parent, tokens)?).copied()
     }
 
-    /// Adds a page that is in use. Its parent must be in the index and in use, or [`ROOT`].
+    /// Adds a page that is in use. Its parent must be in the index and in use, or a root.
     pub(super) fn insert(&mut self, parent: u32, tokens: &[u32], page: u32) {
         let key = key(parent, tokens).expect("only full pages are published");
-        if parent != ROOT {
+        if self.is_page(parent) {
             self.node(parent).children += 1;
         }
         self.nodes[page as usize] = Some(Node { key, children: 0, idle_since: None });
@@ -93,7 +90,7 @@ impl Prefix {
         self.index.remove(&node.key);
         self.idle -= 1;
         let parent = node.key.0;
-        if parent != ROOT {
+        if self.is_page(parent) {
             let node = self.node(parent);
             node.children -= 1;
             if let (0, Some(since)) = (node.children, node.idle_since) {
@@ -101,6 +98,11 @@ impl Prefix {
             }
         }
         Some(page)
+    }
+
+    /// Whether a parent is a page and not a root, which has a number beyond all pages.
+    fn is_page(&self, parent: u32) -> bool {
+        (parent as usize) < self.nodes.len()
     }
 
     fn node(&mut self, page: u32) -> &mut Node {
@@ -120,7 +122,7 @@ impl Prefix {
                 return Err(format!("page {page}: {} holders, idle since {:?}", refs[page], node.idle_since));
             }
             let parent = node.key.0;
-            if parent != ROOT {
+            if self.is_page(parent) {
                 children[parent as usize] += 1;
                 if refs[page] > refs[parent as usize] {
                     return Err(format!("page {page} has more holders than its parent {parent}"));

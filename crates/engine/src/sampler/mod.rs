@@ -12,11 +12,12 @@ mod penalties;
 
 pub use options::{Dry, Sampling};
 
-use crate::request::{BadLogits, Logprob};
+use crate::filter::Allowed;
+use crate::request::{BadLogits, FinishReason, Logprob};
 use math::{exp, sum_exp, uniform};
 
-/// The chosen token, and its log-probabilities if they were asked for.
-pub(crate) type Choice = Result<(u32, Option<Logprob>), BadLogits>;
+/// The chosen token, and its log-probabilities if they were asked for; or why there is none, and the answer ends.
+pub(crate) type Choice = Result<(u32, Option<Logprob>), FinishReason>;
 
 /// Logit and id.
 type Candidate = (f32, u32);
@@ -30,22 +31,31 @@ pub(crate) struct Sampler {
 
 impl Sampler {
     /// Chooses the token after `tokens`, of which the first `prompt` are the prompt. `row`: its logits, without
-    /// those that must not be chosen.
+    /// those that must not be chosen; `allowed`: which of the others may be, if not all.
     pub(crate) fn choose(
         &mut self,
         row: &[f32],
         tokens: &[u32],
         prompt: usize,
         settings: &Sampling,
+        allowed: Option<Allowed<'_>>,
     ) -> Choice {
-        let fail = |what| BadLogits { position: tokens.len(), what };
+        let fail = |what| FinishReason::Failed(BadLogits { position: tokens.len(), what });
         let model_max = math::max(row).map_err(fail)?;
-        let token = if penalties::change_anything(settings) {
+        let token = if allowed.is_some() || penalties::change_anything(settings) {
             self.row.clear();
             self.row.extend_from_slice(row);
+            if let Some(allowed) = allowed {
+                allowed.apply(&mut self.row);
+            }
             penalties::apply(&mut self.row, tokens, prompt, settings);
-            let max = math::max(&self.row)
-                .map_err(|_| fail("are all forbidden by logit_bias: allow some token"))?;
+            let forbidden = match allowed {
+                None => "are all forbidden by logit_bias: allow some token",
+                Some(_) => {
+                    "of all tokens that the filter allows are minus infinity: allow some in logit_bias"
+                }
+            };
+            let max = math::max(&self.row).map_err(|_| fail(forbidden))?;
             pick(&self.row, max, tokens.len(), settings, &mut self.list)
         } else {
             pick(row, model_max, tokens.len(), settings, &mut self.list)
@@ -54,12 +64,25 @@ impl Sampler {
         Ok((token, logprob))
     }
 
+    /// The log-probabilities of `token`, which is given, at `position`.
+    pub(crate) fn score(
+        &mut self,
+        row: &[f32],
+        token: u32,
+        position: usize,
+        top: usize,
+    ) -> Result<Logprob, BadLogits> {
+        let max = math::max(row).map_err(|what| BadLogits { position, what })?;
+        Ok(self.logprob(row, max, token, top))
+    }
+
     fn logprob(&mut self, row: &[f32], max: f32, token: u32, n: usize) -> Logprob {
         let log_total = sum_exp(row, max, 1.0).ln();
         let of = |logit: f32| (f64::from(logit) - f64::from(max) - log_total) as f32;
         largest(row, n, &mut self.list);
         let top = self.list.iter().map(|&(logit, id)| (id, of(logit))).collect();
-        Logprob { logprob: of(row[token as usize]), top }
+        // A prompt may have ids that are never chosen.
+        Logprob { logprob: row.get(token as usize).map_or(f32::NEG_INFINITY, |&logit| of(logit)), top }
     }
 }
 

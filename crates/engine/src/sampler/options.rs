@@ -2,7 +2,7 @@
 
 /// How a token is chosen. The default is greedy.
 ///
-/// The stages come always in this order: logit bias; repetition, presence and frequency penalties; DRY; temperature;
+/// The stages come always in this order: what the request's filter forbids; logit bias; repetition, presence and frequency penalties; DRY; temperature;
 /// top-k; typical; top-p; min-p; draw. Each filter sees the distribution that the one before it left, renormalised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {

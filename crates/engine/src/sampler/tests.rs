@@ -14,7 +14,11 @@ fn row(seed: u64, n: usize) -> Vec<f32> {
 }
 
 fn choose(row: &[f32], tokens: &[u32], prompt: usize, s: &Sampling) -> Result<u32, BadLogits> {
-    Ok(Sampler::default().choose(row, tokens, prompt, s)?.0)
+    match Sampler::default().choose(row, tokens, prompt, s, None) {
+        Ok((token, _)) => Ok(token),
+        Err(FinishReason::Failed(bad)) => Err(bad),
+        Err(other) => panic!("{other:?}"),
+    }
 }
 
 /// The stages from temperature on, as their definitions say, on the whole vocabulary.
@@ -212,7 +216,8 @@ fn dry_finds_what_a_search_finds() {
 fn logprobs_are_the_models_own() {
     let row = [0.0, 2.0f32.ln(), f32::NEG_INFINITY, 5.0f32.ln()];
     let settings = Sampling { logprobs: Some(3), logit_bias: vec![(0, 100.0)], ..Sampling::default() };
-    let (token, logprob) = Sampler::default().choose(&row, &[1], 1, &settings).expect("the row is sound");
+    let (token, logprob) =
+        Sampler::default().choose(&row, &[1], 1, &settings, None).expect("the row is sound");
     let logprob = logprob.expect("asked for");
     assert_eq!(token, 0);
     assert!((logprob.logprob - 0.125f32.ln()).abs() < 1e-6);

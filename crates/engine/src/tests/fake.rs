@@ -2,8 +2,9 @@
 //! for each position in its pages; a wrong page, a page with another past, or a page overwritten gives other tokens.
 //! With slots it keeps the past in them too, and where slot and pages disagree, it gives other tokens.
 
+use crate::filter::FilterError;
 use crate::forward::Forward;
-use crate::request::{FinishReason, Request};
+use crate::request::{FinishReason, Logprob, Request};
 use crate::sampler::Sampler;
 use sampan_kernels::attention::PAGE;
 use sampan_model::{Chunk, Logits};
@@ -38,6 +39,8 @@ pub(super) struct Fake {
     slots: Vec<u64>,
     /// Tokens run so far.
     pub(super) tokens: Arc<AtomicUsize>,
+    /// The most rows of logits of a step so far.
+    pub(super) rows: Arc<AtomicUsize>,
     /// From this position on, the logits are not numbers.
     pub(super) broken_from: usize,
     /// How long a call takes.
@@ -50,6 +53,7 @@ impl Fake {
             pages: vec![[0; PAGE]; pages],
             slots: Vec::new(),
             tokens: Arc::default(),
+            rows: Arc::default(),
             broken_from: usize::MAX,
             delay: Duration::ZERO,
         }
@@ -122,12 +126,14 @@ impl Forward for Fake {
                 self.slots[chunk.slot as usize] = past;
             }
         }
+        self.rows.fetch_max(logits.len() / VOCAB, Ordering::Relaxed);
     }
 }
 
 /// What a request must get: the model run without pages, batches or an engine. `room`: tokens that the pool holds.
 pub(super) fn alone(request: &Request, room: usize) -> (Vec<u32>, FinishReason) {
     let mut tokens = request.prompt.clone();
+    let mut filter = request.filter.clone();
     let add = |past: u64, &token: &u32| mix(past, state(past, token));
     let mut past = tokens.iter().fold(0, add);
     let mut sampler = Sampler::default();
@@ -140,12 +146,52 @@ pub(super) fn alone(request: &Request, room: usize) -> (Vec<u32>, FinishReason) 
         if tokens.len() == request.context.min(room) {
             return (answer, FinishReason::Context);
         }
-        let row: Vec<f32> = row(past, tokens.len()).take(request.vocab_limit).collect();
-        let token = sampler.choose(&row, &tokens, prompt, &request.sampling).expect("the row is sound").0;
+        let mut row: Vec<f32> = row(past, tokens.len()).take(request.vocab_limit).collect();
+        if let Some(filter) = &mut filter {
+            let end = filter.accepts();
+            let mask = filter.mask().expect("it knows").map(<[u32]>::to_vec);
+            let allowed = |t: usize| match &mask {
+                _ if request.stop_tokens.contains(&(t as u32)) => end,
+                None => true,
+                Some(mask) => mask.get(t / 32).is_some_and(|word| word & 1 << (t % 32) != 0),
+            };
+            if !(0..row.len()).any(allowed) {
+                let cause = "allows no token, and the answer cannot end here either: what it asks for cannot be \
+                             written with this vocabulary";
+                let error = FilterError { position: tokens.len(), cause: cause.into() };
+                return (answer, if end { FinishReason::Complete } else { FinishReason::Filter(error) });
+            }
+            row.iter_mut()
+                .enumerate()
+                .filter(|(t, _)| !allowed(*t))
+                .for_each(|(_, x)| *x = f32::NEG_INFINITY);
+        }
+        let token =
+            sampler.choose(&row, &tokens, prompt, &request.sampling, None).expect("the row is sound").0;
         if request.stop_tokens.contains(&token) {
             return (answer, FinishReason::Stop(token));
+        }
+        let position = tokens.len();
+        if let Some(Err(cause)) = filter.as_mut().map(|filter| filter.commit(token)) {
+            return (answer, FinishReason::Filter(FilterError { position, cause }));
         }
         past = add(past, &token);
         tokens.push(token);
     }
+}
+
+/// The scores that a request must get, with the index of each token.
+pub(super) fn scores_alone(request: &Request) -> Vec<(usize, Logprob)> {
+    let Some(wanted) = request.prompt_logprobs else { return Vec::new() };
+    let mut past = 0;
+    let mut sampler = Sampler::default();
+    let mut scores = Vec::new();
+    for (i, &token) in request.prompt.iter().enumerate() {
+        if i >= wanted.from.max(1) {
+            let row: Vec<f32> = row(past, i).take(request.vocab_limit).collect();
+            scores.push((i, sampler.score(&row, token, i, wanted.top).expect("the row is sound")));
+        }
+        past = mix(past, state(past, token));
+    }
+    scores
 }

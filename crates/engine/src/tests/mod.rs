@@ -1,10 +1,13 @@
+mod clients;
 mod fake;
+mod filters;
 mod same_tokens;
 mod scheduling;
+mod scores;
 mod snapshots;
 mod speculation;
 
-use crate::request::{Event, FinishReason, Request, RequestId, Usage};
+use crate::request::{Event, FinishReason, Logprob, Request, RequestId, Usage};
 use crate::sampler::Sampling;
 use crate::{Engine, EngineOptions};
 use fake::{Fake, VOCAB};
@@ -45,14 +48,7 @@ fn prompt(seed: u32, n: usize) -> Vec<u32> {
 }
 
 fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
-    Request {
-        prompt,
-        sampling: Sampling::default(),
-        max_tokens: Some(max_tokens),
-        stop_tokens: Vec::new(),
-        context: 10_000,
-        vocab_limit: VOCAB,
-    }
+    Request { max_tokens: Some(max_tokens), ..Request::new(prompt, 10_000, VOCAB) }
 }
 
 /// What the events have said about each request.
@@ -62,6 +58,8 @@ struct Log(HashMap<RequestId, Entry>);
 #[derive(Clone, Debug, Default)]
 struct Entry {
     started: Option<(usize, usize)>,
+    /// With the index of the prompt's token.
+    scores: Vec<(usize, Logprob)>,
     tokens: Vec<u32>,
     finished: Option<(FinishReason, Usage)>,
 }
@@ -70,12 +68,21 @@ impl Log {
     /// Takes the events of one step, and checks that they come in order.
     fn add(&mut self, events: Vec<Event>) {
         for event in events {
-            let (Event::Started { id, .. } | Event::Token { id, .. } | Event::Finished { id, .. }) = event;
+            let (Event::Started { id, .. }
+            | Event::Prompt { id, .. }
+            | Event::Token { id, .. }
+            | Event::Finished { id, .. }) = event;
             let entry = self.0.entry(id).or_default();
             assert!(entry.finished.is_none(), "{event:?} after the end");
             match event {
                 Event::Started { prompt_tokens, cached_tokens, .. } => {
                     assert_eq!(entry.started.replace((prompt_tokens, cached_tokens)), None, "started twice");
+                }
+                Event::Prompt { first, logprobs, .. } => {
+                    assert!(entry.started.is_some() && entry.tokens.is_empty(), "the prompt comes first");
+                    let next = entry.scores.last().map_or(first, |(last, _)| last + 1);
+                    assert_eq!(first, next, "scores come in order");
+                    entry.scores.extend((first..).zip(logprobs));
                 }
                 Event::Token { token, .. } => {
                     assert!(entry.started.is_some(), "a token before the start");

@@ -1,8 +1,10 @@
 //! Whatever else goes on, a request gets the tokens that it gets alone.
 
-use super::fake::alone;
+use super::fake::{alone, scores_alone};
+use super::filters::Rhythm;
 use super::*;
 use crate::sampler::Dry;
+use crate::{PromptLogprobs, TokenFilter};
 use proptest::prelude::*;
 
 /// A request, when it comes, and when it is cancelled (in steps).
@@ -33,6 +35,18 @@ fn sampling() -> impl Strategy<Value = Sampling> {
     prop_oneof![Just(Sampling::default()), drawn, Just(penalised)]
 }
 
+fn filter() -> impl Strategy<Value = Option<Rhythm>> {
+    let rhythm = (0usize..20, prop_oneof![Just(None), (0usize..60).prop_map(Some)], any::<bool>());
+    let rhythm =
+        rhythm.prop_map(|(dormant, ends, closes)| Rhythm { dormant, ends, closes, ..Rhythm::default() });
+    prop_oneof![2 => Just(None), 1 => rhythm.prop_map(Some)]
+}
+
+fn prompt_logprobs() -> impl Strategy<Value = Option<PromptLogprobs>> {
+    let wanted = (0usize..150, 0usize..3).prop_map(|(from, top)| PromptLogprobs { from, top });
+    prop_oneof![3 => Just(None), 1 => wanted.prop_map(Some)]
+}
+
 /// Requests that share beginnings of all lengths, many of them whole pages; some say the same things again.
 fn visit() -> impl Strategy<Value = Visit> {
     let shared = prop_oneof![Just(0usize), Just(PAGE), Just(2 * PAGE), 0usize..120];
@@ -45,11 +59,23 @@ fn visit() -> impl Strategy<Value = Visit> {
     let max_tokens = prop_oneof![4 => (0usize..80).prop_map(Some), 1 => Just(None)];
     let stops = prop_oneof![Just(vec![]), Just(vec![1, 2])];
     let cancel = prop_oneof![3 => Just(None), 1 => (0usize..60).prop_map(Some)];
-    (prompt, sampling(), max_tokens, stops, 20usize..300, 30usize..=VOCAB, 0usize..60, cancel).prop_map(
-        |(prompt, sampling, max_tokens, stop_tokens, context, vocab_limit, arrival, cancel)| Visit {
-            request: Request { prompt, sampling, max_tokens, stop_tokens, context, vocab_limit },
-            arrival,
-            cancel,
+    let extent = (20usize..300, 30usize..=VOCAB, max_tokens);
+    let choice = (sampling(), stops, filter());
+    (prompt, extent, choice, prompt_logprobs(), 0u64..3, 0usize..60, cancel).prop_map(
+        |(prompt, extent, choice, prompt_logprobs, client, arrival, cancel)| {
+            let (context, vocab_limit, max_tokens) = extent;
+            let (sampling, stop_tokens, filter) = choice;
+            let filter = filter.map(|filter| filter.boxed_clone());
+            let request = Request {
+                sampling,
+                max_tokens,
+                stop_tokens,
+                filter,
+                prompt_logprobs,
+                client,
+                ..Request::new(prompt, context, vocab_limit)
+            };
+            Visit { request, arrival, cancel }
         },
     )
 }
@@ -84,6 +110,12 @@ fn check(mut engine: Engine, pages: usize, visits: &[Visit]) {
         } else {
             assert_eq!((got, reason), (&want, &why), "{request:?}");
         }
+        let (likely, scored) = (scores_alone(request), &log.0[&id].scores);
+        let all = *reason != FinishReason::Cancelled;
+        assert!(
+            likely.starts_with(scored) && (!all || likely.len() == scored.len()),
+            "{request:?}: {scored:?}"
+        );
         let stopped = usize::from(matches!(reason, FinishReason::Stop(_)));
         assert_eq!(
             (usage.prompt_tokens, usage.generated_tokens),
@@ -105,9 +137,11 @@ proptest! {
         max_running in 1usize..9,
         snapshots in prop_oneof![Just(None), (0usize..8).prop_map(Some)],
         speculate in prop_oneof![Just(0usize), 1usize..20],
+        max_mixed_tokens in prop_oneof![Just(1usize), Just(40), Just(512)],
+        prompt_logprob_rows in 1usize..70,
         visits in prop::collection::vec(visit(), 1..20),
     ) {
-        let options = EngineOptions { speculate, ..options(pages, max_batch_tokens, max_running) };
+        let options = EngineOptions { speculate, max_mixed_tokens, prompt_logprob_rows, ..options(pages, max_batch_tokens, max_running) };
         let engine = match snapshots {
             None => engine(options),
             Some(snapshots) => stateful(EngineOptions { snapshots, ..options }),

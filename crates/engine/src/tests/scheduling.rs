@@ -28,6 +28,27 @@ fn a_long_prompt_holds_up_neither_answers_nor_short_prompts() {
 }
 
 #[test]
+fn a_step_that_also_generates_is_a_short_one() {
+    let fake = Fake::new(100);
+    let ran = fake.tokens.clone();
+    let options = EngineOptions { max_mixed_tokens: 40, ..options(100, 200, 8) };
+    let mut engine = Engine::with_forward(Box::new(fake), options);
+    let mut log = Log::default();
+    let mut steps = |engine: &mut Engine, steps: usize| -> Vec<usize> {
+        let step = |_| {
+            let before = ran.load(Ordering::Relaxed);
+            log.step(engine);
+            ran.load(Ordering::Relaxed) - before
+        };
+        (0..steps).map(step).collect()
+    };
+    engine.submit(request(prompt(1, 300), 6)).expect("fits");
+    assert_eq!(steps(&mut engine, 3), [200, 100, 1]);
+    engine.submit(request(prompt(2, 500), 1)).expect("fits");
+    assert_eq!(steps(&mut engine, 7), [40, 40, 40, 40, 200, 144, 0]);
+}
+
+#[test]
 fn prompts_move_on_however_many_requests_are_generating() {
     let mut engine = engine(options(100, 4, 9));
     let mut log = Log::default();

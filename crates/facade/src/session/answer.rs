@@ -23,19 +23,19 @@ impl Session {
     ) -> Result<Answer, Error> {
         let seed = settings.seed.unwrap_or_else(crate::seed::random_seed);
         let id = self.engine.submit(Request {
-            prompt: prompt.ids.clone(),
             sampling: settings.sampling(seed),
             max_tokens: settings.max_tokens,
             stop_tokens: self.speech.stop_tokens.clone(),
-            context: self.context,
-            vocab_limit: self.speech.tokenizer.vocab_size(),
+            adapter: self.adapter.clone(),
+            ..Request::new(prompt.ids.clone(), self.context, self.speech.tokenizer.vocab_size())
         })?;
         let mut output = Output::new(prompt.format, prompt.start, &settings.stop, listener);
         let (reason, usage) = run(&mut self.engine, &self.speech.tokenizer, id, prompt, &mut output);
         let finish = match reason {
             FinishReason::Failed(bad) => return Err(bad.into()),
+            FinishReason::Filter(bad) => return Err(bad.into()),
             _ if output.stop.stopped() => Finish::Stop,
-            FinishReason::Stop(_) => Finish::Stop,
+            FinishReason::Stop(_) | FinishReason::Complete => Finish::Stop,
             FinishReason::Length => Finish::Length,
             FinishReason::Context => Finish::Context,
             FinishReason::Cancelled => Finish::Cancelled,
@@ -92,7 +92,7 @@ fn run(
                         engine.cancel(id);
                     }
                 }
-                Event::Started { .. } | Event::Token { .. } => {}
+                Event::Started { .. } | Event::Prompt { .. } | Event::Token { .. } => {}
                 Event::Finished { mut reason, mut usage, .. } => {
                     // A step can bring several tokens; those behind the end are none of the answer.
                     let late = if ended { usage.generated_tokens - taken } else { 0 };

@@ -9,9 +9,11 @@ use crate::settings::Settings;
 use crate::source::Source;
 use crate::speech::Speech;
 use sampan_engine::{Engine, Usage};
-use sampan_model::{KvFormat, Memory, Model, Plan};
+use sampan_model::{Adapter, KvFormat, Memory, Model, Plan};
 use sampan_text::Tokenizer;
+use sampan_weights::AdapterFiles;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ use std::time::{Duration, Instant};
 pub struct Session {
     model: Arc<Model>,
     engine: Engine,
+    adapter: Option<Arc<Adapter>>,
     speech: Speech,
     context: usize,
     kv: KvFormat,
@@ -148,6 +151,7 @@ impl Session {
         let model = Arc::new(prepared.load(progress)?);
         Ok(Session {
             engine: Engine::new(model.clone(), prepared.engine),
+            adapter: None,
             model,
             speech,
             context: prepared.context,
@@ -156,6 +160,18 @@ impl Session {
             notices: prepared.notices,
             load_time: begin.elapsed(),
         })
+    }
+
+    /// Answers with a LoRA adapter from here on: a folder as PEFT saves it, or a GGUF file.
+    ///
+    /// # Errors
+    /// What is wrong with the adapter, or that it was made for another model.
+    pub fn use_adapter(&mut self, path: &Path) -> Result<(), Error> {
+        let files = AdapterFiles::open(path)?;
+        let adapter = Adapter::load(&files, &self.model)
+            .map_err(|source| Error::Adapter { path: path.to_owned(), source })?;
+        self.adapter = Some(Arc::new(adapter));
+        Ok(())
     }
 
     /// The model as it was named.

@@ -53,7 +53,7 @@ impl Model {
         };
         place(0, residual);
         for (index, linear) in plan.spread.iter().enumerate() {
-            kernels.matmul(residual, n, matmul, &mut [self.job(linear, result)]);
+            self.products(residual, n, matmul, &mut [self.job(linear, result)]);
             place(index + 1, result);
         }
     }
@@ -69,7 +69,7 @@ impl Model {
         for (index, linear) in plan.join.iter().enumerate() {
             self.take_stream(plan, index + 1, streams, input);
             let result = &mut result[..n * hidden];
-            kernels.matmul(input, n, matmul, &mut [self.job(linear, result)]);
+            self.products(input, n, matmul, &mut [self.job(linear, result)]);
             kernels.pool().run_slices(mean, PIECE * hidden, |piece, mean| {
                 let first = piece * PIECE;
                 let rows = result[first * hidden..].chunks_exact(hidden);
@@ -155,8 +155,8 @@ impl Model {
         let kernels = self.kernels();
         let Scratch { residual, normed, result, matmul, gated, .. } = scratch;
         let low = gated.room(n * plan.left.rows);
-        kernels.matmul(normed, n, matmul, &mut [self.job(&plan.left, low)]);
-        kernels.matmul(low, n, matmul, &mut [self.job(&plan.right, result)]);
+        self.products(normed, n, matmul, &mut [self.job(&plan.left, low)]);
+        self.products(low, n, matmul, &mut [self.job(&plan.right, result)]);
         self.norm_rows(&plan.norm, plan.right.rows, result);
         kernels.add(result, normed);
         kernels.add(residual, result);
@@ -165,16 +165,15 @@ impl Model {
 
     /// Weights for the streams of every token, from what `scratch.residual` holds.
     fn weigh_streams(&self, layer: &AltUpLayer, linear: &Linear, n: usize, scratch: &mut Scratch) {
-        let kernels = self.kernels();
         let Scratch { residual, normed, matmul, altup, .. } = scratch;
         let AltUpScratch { routed, weights, .. } = altup;
         self.norm(&layer.router_norm, residual, normed);
         routed.resize(n * layer.router.rows, 0.0);
         weights.resize(n * linear.rows, 0.0);
-        kernels.matmul(normed, n, matmul, &mut [self.job(&layer.router, routed)]);
+        self.products(normed, n, matmul, &mut [self.job(&layer.router, routed)]);
         let factor = 1.0 / self.plan().hidden as f32;
         routed.iter_mut().for_each(|x| *x = (*x * factor).tanh());
-        kernels.matmul(routed, n, matmul, &mut [self.job(linear, weights)]);
+        self.products(routed, n, matmul, &mut [self.job(linear, weights)]);
     }
 
     /// Copies one stream of every token.

@@ -1,12 +1,12 @@
 //! Softmax attention with grouped heads.
 
 use super::Pass;
+use super::product::Products;
 use crate::cache::Cache;
 use crate::load::Model;
 use crate::plan::{Attention, Keys};
 use sampan_kernels::attention::AttentionSpec;
 use sampan_kernels::ops::RopeAngles;
-use sampan_kernels::{Job, MatmulScratch};
 
 /// Activations of attention, kept between calls.
 #[derive(Debug, Default)]
@@ -56,7 +56,7 @@ impl Model {
         rows: AttentionRows<'_>,
         cache: &mut Cache,
         scratch: &mut AttentionScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let (kernels, n) = (self.kernels(), rows.pass.n);
         scratch.resize(plan, n);
@@ -97,8 +97,8 @@ impl Model {
         if plan.gate.is_some() {
             kernels.sigmoid_mul(mixed, gate);
         }
-        let job = Job { accumulate: rows.added, ..self.job(&plan.o, rows.out) };
-        kernels.matmul(mixed, n, matmul, &mut [job]);
+        let job = self.job(&plan.o, rows.out).added(rows.added);
+        self.products(mixed, n, matmul, &mut [job]);
     }
 
     /// Everything that is a product of the layer's input.
@@ -108,7 +108,7 @@ impl Model {
         x: &[f32],
         n: usize,
         scratch: &mut AttentionScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let AttentionScratch { q, k, v, gate, .. } = scratch;
         let mut jobs = vec![self.job(&plan.q, q)];
@@ -123,7 +123,7 @@ impl Model {
         if let Some(linear) = &plan.gate {
             jobs.push(self.job(linear, gate));
         }
-        self.kernels().matmul(x, n, matmul, &mut jobs);
+        self.products(x, n, matmul, &mut jobs);
         if let Some(v) = copied {
             v.copy_from_slice(&scratch.k);
         }

@@ -4,10 +4,10 @@
 //! channel, so that entries are the same however a prompt is cut. Closed entries are in pages, an entry in the page
 //! of the token that closes it, and so are shared where prompts share a prefix.
 
+use super::product::Products;
 use crate::load::Model;
 use crate::plan::{Compressed, Compressor, Entries, EntryIndex};
 use crate::rope::Rope;
-use sampan_kernels::MatmulScratch;
 use sampan_kernels::attention::{AttentionSpec, Indexed, KvStore, Listed, PAGE, Span};
 use sampan_kernels::ops::{Pairing, RopeAngles};
 use std::borrow::Cow;
@@ -93,7 +93,7 @@ impl Model {
         plan: &Compressed,
         rows: CompressedRows<'_, '_>,
         scratch: &mut CompressedScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let CompressedRows { spans, angles, mut states, stores, x, out } = rows;
         let kernels = self.kernels();
@@ -113,7 +113,7 @@ impl Model {
         }
         self.attend_compressed(plan, spans, stores, scratch);
         self.join_heads(plan, n, angles, scratch, matmul);
-        kernels.matmul(&scratch.joined, n, matmul, &mut [self.job(&plan.o, out)]);
+        self.products(&scratch.joined, n, matmul, &mut [self.job(&plan.o, out)]);
     }
 
     /// Everything that is a product of the layer's input or of the query latent, and norms.
@@ -123,9 +123,8 @@ impl Model {
         x: &[f32],
         n: usize,
         scratch: &mut CompressedScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
-        let kernels = self.kernels();
         let CompressedScratch { down, q, kv, entries, index, index_q, index_weights, .. } = scratch;
         let mut jobs = vec![self.job(&plan.q_down.linear, down), self.job(&plan.kv, kv)];
         let chooser = plan.entries.as_ref().and_then(|entries| entries.index.as_ref());
@@ -138,13 +137,13 @@ impl Model {
             jobs.push(self.job(&compressor.gate, &mut index.gate));
             jobs.push(self.job(weights, index_weights));
         }
-        kernels.matmul(x, n, matmul, &mut jobs);
+        self.products(x, n, matmul, &mut jobs);
         self.norm_rows(&plan.q_down.norm, plan.q_down.linear.rows, down);
         let mut jobs = vec![self.job(&plan.q, q)];
         if let Some(index) = chooser {
             jobs.push(self.job(&index.q, index_q));
         }
-        kernels.matmul(down, n, matmul, &mut jobs);
+        self.products(down, n, matmul, &mut jobs);
         self.norm_rows(&plan.q_norm, plan.head_dim, q);
         self.norm_rows(&plan.kv_norm, plan.head_dim, kv);
     }
@@ -273,7 +272,7 @@ impl Model {
         n: usize,
         angles: &RopeAngles,
         scratch: &mut CompressedScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let CompressedScratch { q, mixed, low, joined, .. } = scratch;
         let still = plan.head_dim - plan.rotated;

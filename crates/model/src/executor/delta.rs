@@ -1,8 +1,8 @@
 //! Linear attention by the gated delta rule.
 
+use super::product::Products;
 use crate::load::Model;
 use crate::plan::Delta;
-use sampan_kernels::MatmulScratch;
 use sampan_kernels::attention::Span;
 use sampan_kernels::delta::{ConvSpan, DeltaSpan};
 
@@ -53,7 +53,7 @@ impl Model {
         plan: &Delta,
         rows: DeltaRows<'_>,
         scratch: &mut DeltaScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let DeltaRows { spans, states, x, out } = rows;
         let (kernels, n) = (self.kernels(), spans.last().map_or(0, |span| span.rows.end));
@@ -64,7 +64,7 @@ impl Model {
             self.job(&plan.a, &mut scratch.a),
             self.job(&plan.b, &mut scratch.b),
         ];
-        kernels.matmul(x, n, matmul, &mut jobs);
+        self.products(x, n, matmul, &mut jobs);
         let (rate, bias) = (self.vector(plan.neg_exp_a), self.vector(plan.dt_bias));
         kernels.delta_gates(&mut scratch.a, &mut scratch.b, rate, bias);
 
@@ -87,6 +87,6 @@ impl Model {
         let weight = plan.norm.weight.map(|id| self.vector(id));
         let (mixed, z) = (&mut scratch.mixed, &mut scratch.z);
         kernels.gated_rms_norm(mixed, z, plan.shape.value_dim, weight, plan.norm.eps);
-        kernels.matmul(z, n, matmul, &mut [self.job(&plan.o, out)]);
+        self.products(z, n, matmul, &mut [self.job(&plan.o, out)]);
     }
 }

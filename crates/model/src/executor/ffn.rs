@@ -1,8 +1,8 @@
 //! Gated MLPs.
 
+use super::product::Products;
 use crate::load::Model;
 use crate::plan::Gated;
-use sampan_kernels::{Job, MatmulScratch};
 
 /// Activations of an MLP, kept between calls.
 #[derive(Debug, Default)]
@@ -37,13 +37,13 @@ impl Model {
         out: &mut [f32],
         added: bool,
         scratch: &mut GatedScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let (gate, up) = scratch.both(n * plan.gate.rows);
-        self.kernels().matmul(x, n, matmul, &mut [self.job(&plan.gate, gate), self.job(&plan.up, up)]);
+        self.products(x, n, matmul, &mut [self.job(&plan.gate, gate), self.job(&plan.up, up)]);
         self.activate(plan.activation, plan.gate.rows, gate, up);
-        let job = Job { accumulate: added, ..self.job(&plan.down, out) };
-        self.kernels().matmul(gate, n, matmul, &mut [job]);
+        let job = self.job(&plan.down, out).added(added);
+        self.products(gate, n, matmul, &mut [job]);
     }
 
     /// Of every row of `width` numbers keeps how far those above the threshold exceed it; the others become 0.

@@ -1,8 +1,8 @@
 //! Hyper-connections: several residual streams, mixed anew around every sublayer.
 
+use super::product::Products;
 use crate::load::Model;
 use crate::plan::{Hyper, HyperMix};
-use sampan_kernels::MatmulScratch;
 
 /// Tokens that a thread takes at a time.
 const PIECE: usize = 8;
@@ -30,7 +30,7 @@ impl Model {
         mix: &HyperMix,
         streams: &[f32],
         scratch: &mut HyperScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
         out: &mut [f32],
     ) {
         let (base, scale) = (self.vector(mix.base), self.vector(mix.scale));
@@ -68,7 +68,7 @@ impl Model {
         hyper: &Hyper,
         streams: &[f32],
         scratch: &mut HyperScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
         out: &mut [f32],
     ) {
         let mix = &hyper.head;
@@ -89,13 +89,13 @@ impl Model {
         mix: &HyperMix,
         streams: &[f32],
         scratch: &mut HyperScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let n = streams.len() / mix.linear.cols;
         scratch.flat.resize(streams.len(), 0.0);
         scratch.weights.resize(n * mix.linear.rows, 0.0);
         self.kernels().rms_norm(streams, mix.linear.cols, None, hyper.norm_eps, &mut scratch.flat);
-        self.kernels().matmul(&scratch.flat, n, matmul, &mut [self.job(&mix.linear, &mut scratch.weights)]);
+        self.products(&scratch.flat, n, matmul, &mut [self.job(&mix.linear, &mut scratch.weights)]);
     }
 
     /// `out = sum_j weights_j X_j`, `width` weights for each token.

@@ -1,10 +1,11 @@
 //! Latent attention, absorbed: queries are brought into the latent space and meet the latent vectors in the cache.
 
+use super::product::Products;
 use crate::load::Model;
 use crate::plan::{Index, Latent, Linear};
+use sampan_kernels::GroupedJob;
 use sampan_kernels::attention::{AttentionSpec, Indexed, KvStore, Listed, PAGE, Span};
 use sampan_kernels::ops::{Pairing, RopeAngles};
-use sampan_kernels::{GroupedJob, MatmulScratch};
 use std::ops::Range;
 
 /// Rows whose absorbed queries are in memory at once: these are several times as wide as the queries.
@@ -81,7 +82,7 @@ impl Model {
         plan: &Latent,
         rows: LatentRows<'_>,
         scratch: &mut LatentScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let LatentRows { spans, angles, store, mut index, x, out } = rows;
         let kernels = self.kernels();
@@ -108,7 +109,7 @@ impl Model {
             self.attend_latent(plan, &block, &spans, store, index.as_deref(), scratch);
             self.expand(plan, &block, scratch, matmul);
         }
-        kernels.matmul(&scratch.mixed, n, matmul, &mut [self.job(&plan.o, out)]);
+        self.products(&scratch.mixed, n, matmul, &mut [self.job(&plan.o, out)]);
     }
 
     /// Everything that is a product of the layer's input or of the query latent.
@@ -118,7 +119,7 @@ impl Model {
         x: &[f32],
         n: usize,
         scratch: &mut LatentScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let kernels = self.kernels();
         let LatentScratch { down, q, kv, index, .. } = scratch;
@@ -129,17 +130,17 @@ impl Model {
         }
         let Some(step) = &plan.q_down else {
             jobs.push(self.job(&plan.q, q));
-            return kernels.matmul(x, n, matmul, &mut jobs);
+            return self.products(x, n, matmul, &mut jobs);
         };
         jobs.push(self.job(&step.linear, down));
-        kernels.matmul(x, n, matmul, &mut jobs);
+        self.products(x, n, matmul, &mut jobs);
         let weight = step.norm.weight.map(|id| self.vector(id));
         kernels.rms_norm_inplace(down, step.linear.rows, weight, step.norm.eps);
         let mut jobs = vec![self.job(&plan.q, q)];
         if let Some(plan) = &plan.index {
             jobs.push(self.job(&plan.q, &mut index.q));
         }
-        kernels.matmul(down, n, matmul, &mut jobs);
+        self.products(down, n, matmul, &mut jobs);
     }
 
     /// Norm and rope of the index, and the factors of its scores.
@@ -159,7 +160,7 @@ impl Model {
         plan: &Latent,
         block: &Range<usize>,
         scratch: &mut LatentScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let LatentScratch { q, narrow, wide, queries, .. } = scratch;
         let (n, head) = (block.len(), plan.plain + plan.rotated);
@@ -183,7 +184,7 @@ impl Model {
         plan: &Latent,
         block: &Range<usize>,
         scratch: &mut LatentScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let LatentScratch { mixed, narrow, wide, latents, .. } = scratch;
         let n = block.len();
@@ -205,7 +206,7 @@ impl Model {
         n: usize,
         x: &[f32],
         out: &mut [f32],
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let rows = linears.first().map_or(1, |linear| linear.rows);
         let outs = out.chunks_exact_mut(n * rows);
@@ -215,7 +216,12 @@ impl Model {
             bias: None,
             out,
         });
-        self.kernels().matmul_grouped(x, linears.len() * n, matmul, &mut jobs.collect::<Vec<_>>());
+        self.kernels().matmul_grouped(
+            x,
+            linears.len() * n,
+            &mut matmul.scratch,
+            &mut jobs.collect::<Vec<_>>(),
+        );
     }
 
     /// Attention of a block of rows, to all keys or to those that the index chooses: the rows that see no more than

@@ -11,16 +11,18 @@ mod layer;
 mod moe;
 mod parallel;
 mod per_layer;
+mod product;
 mod router;
 mod scratch;
 
 pub use scratch::Scratch;
 
+use crate::adapter::Adapter;
 use crate::cache::{Cache, PASS};
 use crate::load::Model;
-use crate::plan::{Linear, Norm};
-use sampan_kernels::Job;
+use crate::plan::Norm;
 use sampan_kernels::attention::Span;
+use std::sync::Arc;
 
 /// Which rows of a chunk are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,20 @@ pub struct Chunk<'a> {
     pub slot: u32,
     /// Which rows are wanted.
     pub logits: Logits,
+    /// What changes the model for this sequence; loaded for this model.
+    pub adapter: Option<&'a Arc<Adapter>>,
+}
+
+impl Chunk<'_> {
+    /// Which of its rows are wanted.
+    fn wanted(&self) -> std::ops::Range<usize> {
+        let n = self.tokens.len();
+        match self.logits {
+            Logits::None => n..n,
+            Logits::Last => n.saturating_sub(1)..n,
+            Logits::All => 0..n,
+        }
+    }
 }
 
 /// One pass over the layers: the chunks and where they lie.
@@ -90,7 +106,7 @@ impl Model {
             let first = logits.len();
             logits.resize(first + rows * head.rows, 0.0);
             let (normed, out) = (&scratch.normed[..rows * plan.hidden], &mut logits[first..]);
-            self.kernels().matmul(normed, rows, &mut scratch.matmul, &mut [self.job(head, out)]);
+            self.products(normed, rows, &mut scratch.matmul, &mut [self.job(head, out)]);
             if let Some(cap) = plan.final_softcap {
                 self.kernels().softcap(out, cap);
             }
@@ -158,6 +174,7 @@ impl Model {
         let rings = cache.ring_tables(ends);
         let pass = Pass { chunks, spans, rings: &rings, n };
         scratch.resize(plan, n);
+        scratch.matmul.adapt(chunks, |chunk| chunk.tokens.len());
         self.embed(&pass, scratch);
         for (rope, angles) in plan.ropes.iter().zip(&mut scratch.angles) {
             self.kernels().rope_angles(&rope.frequencies, &scratch.positions, rope.attention_factor, angles);
@@ -170,6 +187,7 @@ impl Model {
             self.merge(hyper, residual, &mut scratch.hyper, matmul, input);
             std::mem::swap(&mut scratch.residual, &mut scratch.input);
         }
+        scratch.matmul.adapt(chunks, |chunk| chunk.wanted().len());
         let rows = match &plan.altup {
             None => gather_wanted(chunks, plan.hidden, &mut scratch.residual),
             Some(altup) => {
@@ -183,6 +201,7 @@ impl Model {
             self.norm(&plan.norm, &scratch.residual[..rows * plan.hidden], normed);
             take(scratch, rows);
         }
+        scratch.matmul.adapt_none();
     }
 
     fn norm(&self, norm: &Norm, x: &[f32], out: &mut [f32]) {
@@ -193,15 +212,6 @@ impl Model {
     /// The norm of rows of `dim` numbers, in place.
     fn norm_rows(&self, norm: &Norm, dim: usize, x: &mut [f32]) {
         self.kernels().rms_norm_inplace(x, dim, norm.weight.map(|id| self.vector(id)), norm.eps);
-    }
-
-    fn job<'a>(&'a self, linear: &Linear, out: &'a mut [f32]) -> Job<'a> {
-        Job {
-            weights: self.matrix(linear.weight),
-            bias: linear.bias.map(|bias| self.vector(bias)),
-            out,
-            accumulate: false,
-        }
     }
 }
 
@@ -221,17 +231,11 @@ fn spans_of<'a>(chunks: &[Chunk<'a>]) -> Vec<Span<'a>> {
 fn gather_wanted(chunks: &[Chunk<'_>], hidden: usize, residual: &mut [f32]) -> usize {
     let (mut rows, mut first) = (0, 0);
     for chunk in chunks {
-        let end = first + chunk.tokens.len();
-        let wanted = match chunk.logits {
-            Logits::None => end..end,
-            Logits::Last => end.saturating_sub(1).max(first)..end,
-            Logits::All => first..end,
-        };
-        for row in wanted {
+        for row in chunk.wanted().map(|row| first + row) {
             residual.copy_within(row * hidden..(row + 1) * hidden, rows * hidden);
             rows += 1;
         }
-        first = end;
+        first += chunk.tokens.len();
     }
     rows
 }

@@ -4,10 +4,11 @@
 //! row is read by its experts where it lies. Only the chosen experts' weights are touched in either case. A token's
 //! results are summed in the order of its own choice, never of the experts' work: nothing depends on the batch.
 
+use super::product::{Product, Products};
 use super::router::{Pick, Routing};
 use crate::load::Model;
 use crate::plan::{Activation, Expert, Linear, Moe, Router};
-use sampan_kernels::{GroupedJob, Job, MatmulScratch};
+use sampan_kernels::GroupedJob;
 use std::ops::Range;
 
 /// Activations of a mixture, kept between calls.
@@ -65,13 +66,7 @@ impl MoeScratch {
 
 impl Model {
     /// `out = sum of weight_e * expert_e(x) over a token's experts, + share * shared(x)`
-    pub(super) fn moe(
-        &self,
-        plan: &Moe,
-        rows: MoeRows<'_>,
-        scratch: &mut MoeScratch,
-        matmul: &mut MatmulScratch,
-    ) {
+    pub(super) fn moe(&self, plan: &Moe, rows: MoeRows<'_>, scratch: &mut MoeScratch, matmul: &mut Products) {
         let MoeRows { tokens, router, x, out } = rows;
         let n = tokens.len();
         if n == 0 {
@@ -94,12 +89,12 @@ impl Model {
         x: &[f32],
         n: usize,
         scratch: &mut MoeScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let logits = self.job(&plan.router.linear, &mut scratch.logits);
-        let mut jobs: Vec<Job<'_>> = Vec::with_capacity(4);
+        let mut jobs: Vec<Product<'_>> = Vec::with_capacity(4);
         match router {
-            Some(router) => self.kernels().matmul(router, n, matmul, &mut [logits]),
+            Some(router) => self.products(router, n, matmul, &mut [logits]),
             None => jobs.push(logits),
         }
         if let Some(shared) = &plan.shared {
@@ -109,7 +104,7 @@ impl Model {
                 jobs.push(self.job(gate, &mut scratch.share));
             }
         }
-        self.kernels().matmul(x, n, matmul, &mut jobs);
+        self.products(x, n, matmul, &mut jobs);
     }
 
     fn route(&self, router: &Router, tokens: &[u32], top_k: usize, scratch: &mut MoeScratch) {
@@ -145,7 +140,7 @@ impl Model {
         x: &[f32],
         n: usize,
         scratch: &mut MoeScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
     ) {
         let kernels = self.kernels();
         let first = plan.experts.first();
@@ -162,7 +157,7 @@ impl Model {
             jobs.push(self.grouped(gate, from(group), cut(&mut gates, group.len() * gate.rows)));
             jobs.push(self.grouped(up, from(group), cut(&mut ups, group.len() * up.rows)));
         }
-        kernels.matmul_grouped(x, count, matmul, &mut jobs);
+        kernels.matmul_grouped(x, count, &mut matmul.scratch, &mut jobs);
         self.activate(plan.activation, width, gate, up);
         let mut results = &mut rows[..];
         let mut jobs = Vec::with_capacity(groups.len());
@@ -170,7 +165,7 @@ impl Model {
             let down = &plan.experts[*expert].down;
             jobs.push(self.grouped(down, group.clone(), cut(&mut results, group.len() * down.rows)));
         }
-        kernels.matmul_grouped(gate, n * plan.top_k, matmul, &mut jobs);
+        kernels.matmul_grouped(gate, n * plan.top_k, &mut matmul.scratch, &mut jobs);
     }
 
     fn combine(&self, plan: &Moe, n: usize, scratch: &MoeScratch, out: &mut [f32]) {
@@ -194,7 +189,7 @@ impl Model {
         plan: &Moe,
         n: usize,
         scratch: &mut MoeScratch,
-        matmul: &mut MatmulScratch,
+        matmul: &mut Products,
         out: &mut [f32],
     ) {
         let Some(shared) = &plan.shared else { return };
@@ -202,13 +197,13 @@ impl Model {
         let width = shared.mlp.gate.rows;
         self.activate(shared.mlp.activation, width, &mut scratch.shared_gate, &scratch.shared_up);
         if shared.gate.is_none() {
-            let job = Job { accumulate: true, ..self.job(&shared.mlp.down, out) };
-            return self.kernels().matmul(&scratch.shared_gate, n, matmul, &mut [job]);
+            let job = self.job(&shared.mlp.down, out).added(true);
+            return self.products(&scratch.shared_gate, n, matmul, &mut [job]);
         }
         // The experts' results are not needed any more, and there is room for one row per token at least.
         let result = &mut scratch.rows[..n * hidden];
         let job = self.job(&shared.mlp.down, result);
-        self.kernels().matmul(&scratch.shared_gate, n, matmul, &mut [job]);
+        self.products(&scratch.shared_gate, n, matmul, &mut [job]);
         let piece = (1 << 15) / hidden.max(1) + 1;
         self.kernels().pool().run_slices(out, piece * hidden, |index, out| {
             let rows =

@@ -11,7 +11,7 @@ impl Model {
         let width = plan.projection.rows;
         scratch.per_layer.resize(n * width, 0.0);
         let job = self.job(&plan.projection, &mut scratch.per_layer);
-        kernels.matmul(&scratch.residual, n, &mut scratch.matmul, &mut [job]);
+        self.products(&scratch.residual, n, &mut scratch.matmul, &mut [job]);
         kernels.scale(&mut scratch.per_layer, plan.projection_scale);
         self.norm_rows(&plan.norm, plan.width, &mut scratch.per_layer);
         let table = self.matrix(plan.table);
@@ -30,12 +30,12 @@ impl Model {
         let (width, all) = (plan.gate.rows, scratch.per_layer.len() / n.max(1));
         let Scratch { residual, result, per_layer, matmul, .. } = scratch;
         let (gate, inputs) = scratch.gated.both(n * width);
-        kernels.matmul(residual, n, matmul, &mut [self.job(&plan.gate, gate)]);
+        self.products(residual, n, matmul, &mut [self.job(&plan.gate, gate)]);
         for (to, row) in inputs.chunks_exact_mut(width).zip(per_layer.chunks_exact(all.max(1))) {
             to.copy_from_slice(&row[index * width..][..width]);
         }
         kernels.gelu_tanh_mul(gate, inputs);
-        kernels.matmul(gate, n, matmul, &mut [self.job(&plan.projection, result)]);
+        self.products(gate, n, matmul, &mut [self.job(&plan.projection, result)]);
         self.norm_rows(&plan.norm, self.plan().hidden, result);
     }
 }

@@ -8,8 +8,8 @@ use super::ffn::GatedScratch;
 use super::hyper::HyperScratch;
 use super::latent::LatentScratch;
 use super::moe::MoeScratch;
+use super::product::Products;
 use crate::plan::{Ffn, Mixer, Parallel, Plan};
-use sampan_kernels::MatmulScratch;
 use sampan_kernels::ops::RopeAngles;
 
 /// Memory that forward passes reuse.
@@ -23,7 +23,7 @@ pub struct Scratch {
     pub(super) tokens: Vec<u32>,
     pub(super) positions: Vec<u32>,
     pub(super) angles: Vec<RopeAngles>,
-    pub(super) matmul: MatmulScratch,
+    pub(super) matmul: Products,
     pub(super) attention: AttentionScratch,
     pub(super) latent: LatentScratch,
     pub(super) compressed: CompressedScratch,

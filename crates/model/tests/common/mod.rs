@@ -89,7 +89,14 @@ impl<'a> Run<'a> {
     /// Logits of all `tokens`, `[n, vocab]`.
     pub fn feed(&mut self, tokens: &[u32]) -> Vec<f32> {
         let mut logits = Vec::new();
-        let chunk = Chunk { tokens, start: self.start, pages: &self.pages, slot: 1, logits: Logits::All };
+        let chunk = Chunk {
+            tokens,
+            start: self.start,
+            pages: &self.pages,
+            slot: 1,
+            logits: Logits::All,
+            adapter: None,
+        };
         self.model.forward(&[chunk], &mut self.cache, &mut self.scratch, &mut logits);
         self.start += tokens.len();
         logits

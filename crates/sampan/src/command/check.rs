@@ -256,8 +256,14 @@ fn compare(model: &Model, golden: &Golden, way: &Way, kv: KvFormat) -> Row {
     let mut last = Vec::new();
     for &size in way.chunks.iter().cycle() {
         let end = golden.ids.len().min(start.saturating_add(size));
-        let chunk =
-            Chunk { tokens: &golden.ids[start..end], start, pages: &pages, slot: 0, logits: Logits::All };
+        let chunk = Chunk {
+            tokens: &golden.ids[start..end],
+            start,
+            pages: &pages,
+            slot: 0,
+            logits: Logits::All,
+            adapter: None,
+        };
         model.forward(&[chunk], &mut cache, &mut scratch, &mut logits);
         for (at, ours) in (start..end).zip(logits.chunks_exact(vocab)) {
             if let Ok(index) = golden.positions.binary_search(&at) {
@@ -280,7 +286,8 @@ fn compare(model: &Model, golden: &Golden, way: &Way, kv: KvFormat) -> Row {
         }
         row.greedy += 1;
         let start = golden.ids.len() + step;
-        let chunk = Chunk { tokens: &[expected], start, pages: &pages, slot: 0, logits: Logits::Last };
+        let chunk =
+            Chunk { tokens: &[expected], start, pages: &pages, slot: 0, logits: Logits::Last, adapter: None };
         model.forward(&[chunk], &mut cache, &mut scratch, &mut last);
     }
     row

@@ -53,6 +53,9 @@ pub(crate) struct RunArgs {
     /// repeats what was said before (edited code), and never another answer
     #[arg(long, value_name = "TOKENS", default_value_t = DEFAULT_SPECULATE)]
     speculate: usize,
+    /// Answer with a LoRA adapter: a folder as PEFT saves it, or a GGUF file
+    #[arg(long, value_name = "PATH")]
+    adapter: Option<PathBuf>,
     /// Print one JSON object with text, reasoning, token counts and timings
     #[arg(long)]
     json: bool,
@@ -77,6 +80,9 @@ pub(crate) fn run(args: RunArgs, context: &Context) -> Result<()> {
     let options = LoadOptions { speculate: args.speculate, ..args.model.load.options() };
     let prepared = Prepared::new(&source, &options)?;
     let mut session = load(prepared, terminal, args.quiet)?;
+    if let Some(adapter) = &args.adapter {
+        session.use_adapter(adapter)?;
+    }
     let mut settings = session.settings().clone();
     args.sampling.apply(&mut settings);
     match request {

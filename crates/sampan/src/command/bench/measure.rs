@@ -5,7 +5,7 @@ use super::{Runner, too_much};
 use crate::error::{AppError, Result};
 use sampan::machine::available_memory;
 use sampan::{Error, Memory, Model, Prepared};
-use sampan_engine::{Engine, EngineOptions, Event, FinishReason, PAGE, Request, Sampling};
+use sampan_engine::{Engine, EngineOptions, Event, FinishReason, PAGE, Request};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -128,14 +128,8 @@ impl Ours {
     }
 
     fn submit(&mut self, prompt: Vec<u32>, generate: usize) -> Result<()> {
-        let request = Request {
-            prompt,
-            sampling: Sampling::default(),
-            max_tokens: Some(generate),
-            stop_tokens: Vec::new(),
-            context: self.context,
-            vocab_limit: self.vocab,
-        };
+        let request =
+            Request { max_tokens: Some(generate), ..Request::new(prompt, self.context, self.vocab) };
         self.engine.submit(request).map_err(Error::from)?;
         Ok(())
     }
