@@ -170,9 +170,10 @@ impl Prepared {
         if checkpoint.kind() == Kind::NoWeights || checkpoint.tensors().next().is_none() {
             return Err(Error::NoWeights { model: name });
         }
-        let plan =
-            Plan::from_checkpoint(&checkpoint, PlanOptions { exact: options.exact, quant: options.quant })
-                .map_err(|source| Error::Plan { model: name.clone(), source })?;
+        let plan_options =
+            PlanOptions { exact: options.exact, quant: options.quant, ..PlanOptions::default() };
+        let plan = Plan::from_checkpoint(&checkpoint, plan_options)
+            .map_err(|source| Error::Plan { model: name.clone(), source })?;
         let kernels = match kernels {
             Some(kernels) => kernels,
             None => Arc::new(options.kernels()?),

@@ -77,6 +77,27 @@ impl Quant {
         }
     }
 
+    /// `general.file_type` of a file with this mix.
+    pub fn file_type(self) -> u32 {
+        match self {
+            Quant::Q4_0 => 2,
+            Quant::Q4_1 => 3,
+            Quant::Q8_0 => 7,
+            Quant::Q5_0 => 8,
+            Quant::Q5_1 => 9,
+            Quant::Q2_K => 10,
+            Quant::Q3_K_S => 11,
+            Quant::Q3_K_M => 12,
+            Quant::Q3_K_L => 13,
+            Quant::Q4_K_S => 14,
+            Quant::Q4_K_M => 15,
+            Quant::Q5_K_S => 16,
+            Quant::Q5_K_M => 17,
+            Quant::Q6_K => 18,
+            Quant::IQ4_NL => 25,
+        }
+    }
+
     /// What a part gets in layer `layer` of `layers`.
     fn of_part(self, part: Part, layer: usize, layers: usize) -> Format {
         use Format as F;
@@ -158,13 +179,21 @@ fn fitting(format: Format, cols: usize) -> Option<Format> {
     cols.is_multiple_of(shorter.block_len()).then_some(shorter)
 }
 
-/// Whether a matrix that is held as `format` can be quantised: `Ok(false)`: it stays what it is.
-pub(crate) fn applies(role: Role, format: Format, name: &str) -> Result<bool, PlanError> {
+/// The wider of two formats: more bytes for as many numbers.
+pub(crate) fn wider(a: Format, b: Format) -> Format {
+    let bytes = |format: Format| format.block_bytes() * (256 / format.block_len());
+    if bytes(a) >= bytes(b) { a } else { b }
+}
+
+/// Whether a matrix that is held as `format` can be quantised: `Ok(false)`: it stays what it is. `again`: so can what is
+/// quantised already.
+pub(crate) fn applies(role: Role, format: Format, name: &str, again: bool) -> Result<bool, PlanError> {
     match format {
         _ if role != Role::Matrix => Ok(false),
         Format::F32 | Format::F16 | Format::BF16 => Ok(true),
         // Experts that are published in four bits and nothing else.
         Format::MXFP4 => Ok(false),
+        _ if again => Ok(true),
         _ => Err(PlanError::AlreadyQuantized { name: name.to_owned(), format }),
     }
 }

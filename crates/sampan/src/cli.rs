@@ -1,7 +1,8 @@
 //! What can be typed, and the way from there to an exit code.
 
 use crate::command::{
-    bench, check, convert, doctor, embed, list, pull, rerank, rm, run, serve, show, template, tokenize,
+    bench, check, convert, doctor, embed, list, pull, quantize, rerank, rm, run, serve, show, template,
+    tokenize,
 };
 use crate::environment::Environment;
 use crate::error::{AppError, Exit};
@@ -45,6 +46,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Write a safetensors checkpoint as one GGUF file
     Convert(convert::ConvertArgs),
+    /// Write a model with fewer bits per weight
+    Quantize(quantize::QuantizeArgs),
     /// Turn text on stdin into token ids, or ids back into text
     Tokenize(tokenize::TokenizeArgs),
     /// Print the prompt that a chat template makes of messages
@@ -99,6 +102,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), AppError> {
         Command::Tokenize(args) => tokenize::run(args, context),
         Command::Template(args) => template::run(args, context),
         Command::Show(args) => show::run(args, context),
+        Command::Quantize(args) => quantize::run(args, context),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args, context),
     }

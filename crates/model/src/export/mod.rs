@@ -8,14 +8,19 @@
 mod draft;
 mod keys;
 mod order;
+mod quantised;
 mod special;
 mod tensors;
 
 use crate::config::Config;
 use crate::error::{LoadError, PlanError};
 use crate::plan::{Plan, PlanOptions};
+use crate::quant::Quant;
+use sampan_kernels::Pool;
 use sampan_weights::{Checkpoint, Kind, Value, gguf};
 use std::path::Path;
+
+pub use quantised::{NotWhole, Quantised, quantise};
 
 /// Why a checkpoint could not be written as GGUF.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +37,12 @@ pub enum ExportError {
     /// The checkpoint is GGUF, or has no weights.
     #[error("{path} is no safetensors checkpoint with a config.json; only such can be converted to GGUF")]
     NotSafetensors {
+        /// What was opened.
+        path: String,
+    },
+    /// The checkpoint is no GGUF file.
+    #[error("{path} is no GGUF file")]
+    NotGguf {
         /// What was opened.
         path: String,
     },
@@ -65,13 +76,32 @@ pub enum ExportError {
 
 /// What the user decides about a GGUF file.
 #[derive(Debug, Default)]
-pub struct ExportOptions {
+pub struct ExportOptions<'a> {
     /// Write FP8 weights as float32 instead of bfloat16.
     pub exact: bool,
     /// `general.name`; else the name of the folder.
     pub name: Option<String>,
     /// More keys, such as `tokenizer.ggml.*`. Without a tokenizer the file says that it has none.
     pub keys: Vec<(String, Value)>,
+    /// Quantise the weights; else they keep their type.
+    pub quantising: Option<Quantising<'a>>,
+}
+
+/// How weights are quantised.
+#[derive(Clone, Copy, Debug)]
+pub struct Quantising<'a> {
+    /// Which matrix gets which format.
+    pub quant: Quant,
+    /// Whether weights that are quantised already may be quantised again, which costs more than once.
+    pub again: bool,
+    /// The threads that do it.
+    pub pool: &'a Pool,
+}
+
+impl Quantising<'_> {
+    fn plan_options(&self, exact: bool) -> PlanOptions {
+        PlanOptions { exact, quant: Some(self.quant), requantise: self.again }
+    }
 }
 
 /// What was written.
@@ -83,6 +113,8 @@ pub struct Exported {
     pub tensors: usize,
     /// Their size in bytes.
     pub bytes: u64,
+    /// What became of the weights, if they were quantised.
+    pub quantised: Option<Quantised>,
     /// The plan of the checkpoint, for what it sets aside.
     pub plan: Plan,
 }
@@ -90,7 +122,7 @@ pub struct Exported {
 /// Writes `checkpoint` to the GGUF file `path`, a tensor or a part of one at a time. `progress` is called with the
 /// bytes done and the bytes in total. The file appears when it is whole.
 ///
-/// Float weights keep their type, FP4 becomes MXFP4 without loss, FP8 becomes bfloat16 (or float32 on demand); vectors
+/// Float weights keep their type unless they are to be quantised, FP4 becomes MXFP4 without loss, FP8 becomes bfloat16 (or float32 on demand); vectors
 /// and routers are float32.
 ///
 /// # Errors
@@ -98,18 +130,20 @@ pub struct Exported {
 pub fn gguf(
     checkpoint: &Checkpoint,
     path: &Path,
-    options: &ExportOptions,
+    options: &ExportOptions<'_>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Exported, ExportError> {
     if checkpoint.kind() != Kind::Safetensors || checkpoint.config().is_none() {
         return Err(ExportError::NotSafetensors { path: checkpoint.path().display().to_string() });
     }
-    let plan =
-        Plan::from_checkpoint(checkpoint, PlanOptions { exact: options.exact, ..PlanOptions::default() })?;
+    let plain = PlanOptions { exact: options.exact, ..PlanOptions::default() };
+    let plan_options = options.quantising.map_or(plain, |quantising| quantising.plan_options(options.exact));
+    let plan = Plan::from_checkpoint(checkpoint, plan_options)?;
     let special = special::of(&plan)?;
     let keys = keys::of(&plan, &Config::read(checkpoint)?, special)?;
     let draft = draft::of(checkpoint, &plan, special, &keys)?;
-    let layout = tensors::Layout::new(&plan, &draft)?;
+    let layout = tensors::Layout::new(&plan, &draft, options.quantising)?;
+    let census = options.quantising.map(|q| Quantised::of(q.quant, layout.listed()));
     let mut writer = gguf::Writer::new();
     for (key, value) in general(checkpoint, special.arch, &layout, options) {
         writer.set(&key, value)?;
@@ -118,7 +152,7 @@ pub fn gguf(
         writer.set(&key, value)?;
     }
     let (tensors, bytes) = layout.write(checkpoint, &plan, writer, path, progress)?;
-    Ok(Exported { arch: special.arch, tensors, bytes, plan })
+    Ok(Exported { arch: special.arch, tensors, bytes, quantised: census, plan })
 }
 
 /// The keys that every file has.
@@ -126,7 +160,7 @@ fn general(
     checkpoint: &Checkpoint,
     arch: &str,
     layout: &tensors::Layout<'_>,
-    options: &ExportOptions,
+    options: &ExportOptions<'_>,
 ) -> Vec<(String, Value)> {
     let text = |text: &str| Value::Str(text.to_string());
     let folder = checkpoint.path().canonicalize().ok();

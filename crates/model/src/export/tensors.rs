@@ -1,11 +1,12 @@
 //! The tensors of the file: what each is made of, and writing them.
 
-use super::ExportError;
 use super::draft::Drafted;
 use super::order::Order;
+use super::{ExportError, Quantising};
 use crate::error::LoadError;
 use crate::load::source;
 use crate::plan::{Plan, Role, Rows, TensorId, TensorSpec};
+use crate::quant;
 use sampan_kernels::Format;
 use sampan_weights::{Checkpoint, Dtype, gguf};
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use std::path::Path;
 /// The tensors of a file, in their order.
 pub(super) struct Layout<'a> {
     targets: Vec<Target<'a>>,
+    quantising: Option<Quantising<'a>>,
     constants: &'a [(String, Vec<f32>)],
 }
 
@@ -41,7 +43,11 @@ struct Piece<'a> {
 
 impl<'a> Layout<'a> {
     /// Gathers the tensors of the plan by the file's tensor that they are a part of.
-    pub(super) fn new(plan: &Plan, draft: &'a Drafted) -> Result<Layout<'a>, ExportError> {
+    pub(super) fn new(
+        plan: &Plan,
+        draft: &'a Drafted,
+        quantising: Option<Quantising<'a>>,
+    ) -> Result<Layout<'a>, ExportError> {
         let mut targets: Vec<Target<'a>> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
         let kept = plan.tensors.iter().enumerate().filter(|(_, spec)| spec.role != Role::Constant);
@@ -63,12 +69,20 @@ impl<'a> Layout<'a> {
             let order = draft.orders.get(&id);
             target.pieces.push(Piece { id, rows: &to.source.rows, order, count });
         }
-        targets.iter_mut().try_for_each(|target| target.finish(plan))?;
-        Ok(Layout { targets, constants: &draft.notes.constants })
+        targets.iter_mut().try_for_each(|target| target.finish(plan, quantising.is_some()))?;
+        Ok(Layout { targets, quantising, constants: &draft.notes.constants })
     }
 
-    /// `general.file_type`: the type of most weights, in the numbers of llama.cpp.
+    /// The tensors of the file as they will be.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (&str, &[usize], Dtype)> {
+        self.targets.iter().map(|target| (target.name, &target.shape[..], target.dtype))
+    }
+
+    /// `general.file_type`: the mix, or the type of most weights, in the numbers of llama.cpp.
     pub(super) fn file_type(&self) -> u32 {
+        if let Some(quantising) = &self.quantising {
+            return quantising.quant.file_type();
+        }
         let weights = |format| {
             let same = self.targets.iter().filter(|t| t.dtype == Dtype::Block(format));
             same.map(|target| target.shape.iter().product::<usize>()).sum::<usize>()
@@ -99,7 +113,7 @@ impl<'a> Layout<'a> {
             file.append(name, &floats(numbers))?;
         }
         for target in &self.targets {
-            target.write(checkpoint, plan, &mut file)?;
+            target.write(checkpoint, plan, self.quantising.as_ref(), &mut file)?;
             done += target.bytes();
             progress(done, total);
         }
@@ -118,9 +132,15 @@ fn dtype(spec: &TensorSpec, dims: usize) -> Dtype {
     }
 }
 
-/// The type of a tensor with parts of two types.
+/// The type of a tensor with parts of two types: of quantised ones the wider, else float32.
 fn common(a: Dtype, b: Dtype) -> Dtype {
-    if a == b { a } else { Dtype::Block(Format::F32) }
+    match (a, b) {
+        _ if a == b => a,
+        (Dtype::Block(x), Dtype::Block(y)) if x.block_len() > 1 && y.block_len() > 1 => {
+            Dtype::Block(quant::wider(x, y))
+        }
+        _ => Dtype::Block(Format::F32),
+    }
 }
 
 fn floats(numbers: &[f32]) -> Vec<u8> {
@@ -129,7 +149,7 @@ fn floats(numbers: &[f32]) -> Vec<u8> {
 
 impl Target<'_> {
     /// Works out the bytes of a row, and checks that the pieces fill the tensor.
-    fn finish(&mut self, plan: &Plan) -> Result<(), ExportError> {
+    fn finish(&mut self, plan: &Plan, quantising: bool) -> Result<(), ExportError> {
         let numbers: usize = self.shape.iter().product();
         let role = plan.tensors[self.pieces[0].id].role;
         let width = match role {
@@ -146,7 +166,12 @@ impl Target<'_> {
             return fail(format!("rows of {width} numbers are no whole blocks of {}", self.dtype));
         };
         let columns = self.pieces.iter().any(|piece| matches!(piece.order, Some(Order::Columns(_))));
-        if columns && !matches!(self.dtype, Dtype::Block(format) if format.block_len() == 1) {
+        let movable = match self.dtype {
+            // What is quantised here is put in order before.
+            Dtype::Block(format) => format.block_len() == 1 || quantising && format != Format::MXFP4,
+            _ => false,
+        };
+        if columns && !movable {
             return fail(format!("the columns of {} blocks cannot change places", self.dtype));
         }
         if filled != numbers {
@@ -174,12 +199,13 @@ impl Target<'_> {
         &self,
         checkpoint: &Checkpoint,
         plan: &Plan,
+        quantising: Option<&Quantising<'_>>,
         file: &mut gguf::TensorWriter,
     ) -> Result<(), ExportError> {
         let in_order = self.in_order();
         let mut whole = vec![0; if in_order { 0 } else { self.bytes() as usize }];
         for piece in &self.pieces {
-            let bytes = self.ordered(piece, self.read(checkpoint, &plan.tensors[piece.id])?);
+            let bytes = self.read(checkpoint, piece, &plan.tensors[piece.id], quantising)?;
             if in_order {
                 file.append(self.name, &bytes)?;
                 continue;
@@ -198,9 +224,15 @@ impl Target<'_> {
         Ok(())
     }
 
-    /// A tensor of the plan in the file's type.
-    fn read<'c>(&self, checkpoint: &'c Checkpoint, spec: &TensorSpec) -> Result<Cow<'c, [u8]>, ExportError> {
-        Ok(match (spec.role, self.dtype) {
+    /// A tensor of the plan in the file's type and order.
+    fn read<'c>(
+        &self,
+        checkpoint: &'c Checkpoint,
+        piece: &Piece<'_>,
+        spec: &TensorSpec,
+        quantising: Option<&Quantising<'_>>,
+    ) -> Result<Cow<'c, [u8]>, ExportError> {
+        let bytes = match (spec.role, self.dtype) {
             (Role::Vector, _) => Cow::Owned(floats(&source::vector(checkpoint, spec)?)),
             (Role::Ids, _) => {
                 let ids = source::ids(checkpoint, spec)?;
@@ -214,10 +246,24 @@ impl Target<'_> {
                     return Err(ExportError::Tensor { name: self.name.to_string(), why });
                 }
                 let wanted = TensorSpec { format, ..spec.clone() };
-                source::matrix(checkpoint, &tensor, &wanted)?
+                match quantising.filter(|_| source::to_be_quantised(&tensor, &wanted)) {
+                    None => source::matrix(checkpoint, &tensor, &wanted)?,
+                    Some(quantising) => {
+                        let places = match piece.order {
+                            Some(Order::Columns(places)) => Some(&places[..]),
+                            _ => None,
+                        };
+                        let bytes = source::quantised(checkpoint, &tensor, &wanted, places, quantising.pool)?;
+                        match places {
+                            Some(_) => return Ok(Cow::Owned(bytes)),
+                            None => Cow::Owned(bytes),
+                        }
+                    }
+                }
             }
             _ => unreachable!("matrices are written in formats that matrices have"),
-        })
+        };
+        Ok(self.ordered(piece, bytes))
     }
 
     /// A piece with its rows, or columns, in the file's order.

@@ -358,7 +358,7 @@ impl<'a> Builder<'a> {
         format: Format,
     ) -> Result<Format, PlanError> {
         let (Some(quant), [rows, cols]) = (self.options.quant, shape) else { return Ok(format) };
-        if !quant::applies(role, format, name)? {
+        if !quant::applies(role, format, name, self.options.requantise)? {
             return Ok(format);
         }
         let layer = match place {
@@ -366,7 +366,9 @@ impl<'a> Builder<'a> {
             Place::Layer(index) => index,
         };
         let tied = !self.has(Place::Global, "lm_head", "weight");
-        Ok(quant.format(format, module, (layer, self.config.layers()?), (*rows, *cols), tied))
+        let chosen = quant.format(format, module, (layer, self.config.layers()?), (*rows, *cols), tied);
+        // What has fewer bits already gains nothing by more.
+        Ok(if quant::wider(chosen, format) == chosen { format } else { chosen })
     }
 
     /// Checks that nothing is missing, left over or contradictory, and hands over the finished plan.

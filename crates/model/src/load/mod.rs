@@ -58,7 +58,7 @@ impl Model {
                 Role::Matrix => {
                     let (rows, cols) = spec.rows_cols();
                     let data = match source::to_be_quantised(&tensor, spec) {
-                        true => source::quantised(checkpoint, &tensor, spec, kernels.pool())?.into(),
+                        true => source::quantised(checkpoint, &tensor, spec, None, kernels.pool())?.into(),
                         false => source::matrix(checkpoint, &tensor, spec)?,
                     };
                     // What has been packed is given back at once, so that no whole tensor is in memory twice.

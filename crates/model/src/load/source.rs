@@ -84,12 +84,14 @@ pub(crate) fn to_be_quantised(tensor: &Tensor<'_>, spec: &TensorSpec) -> bool {
     float && !floats.contains(&spec.format)
 }
 
-/// The bytes of a matrix in a quantised format, from floats: rows in parallel, so that no more than the result and
-/// a few rows are in memory (of a transposed matrix, all of it in f32).
+/// The bytes of a matrix in a quantised format, from what it is in the file: rows in parallel, so that no more than the
+/// result and a few rows are in memory (of a transposed matrix, all of it in f32). Column `i` becomes column `places[i]`
+/// where there are `places`.
 pub(crate) fn quantised(
     checkpoint: &Checkpoint,
     tensor: &Tensor<'_>,
     spec: &TensorSpec,
+    places: Option<&[usize]>,
     pool: &Pool,
 ) -> Result<Vec<u8>, LoadError> {
     /// Rows of a task.
@@ -114,6 +116,10 @@ pub(crate) fn quantised(
             None => numbers(checkpoint, tensor, &spec.source, taken).map(Cow::Owned),
         };
         let encoded = floats.and_then(|floats| {
+            let floats = match places {
+                Some(places) => Cow::Owned(placed(&floats, places)),
+                None => floats,
+            };
             let wrong = |source| LoadError::Encode { name: spec.name.clone(), row, source };
             spec.format.encode(&floats, out).map_err(wrong)
         });
@@ -125,6 +131,16 @@ pub(crate) fn quantised(
         Some(error) => Err(error),
         None => Ok(out),
     }
+}
+
+/// Rows with number `i` of each at `places[i]`.
+fn placed(floats: &[f32], places: &[usize]) -> Vec<f32> {
+    let mut out = vec![0.0; floats.len()];
+    let rows = floats.chunks_exact(places.len().max(1)).zip(out.chunks_exact_mut(places.len().max(1)));
+    for (from, to) in rows {
+        from.iter().zip(places).for_each(|(x, &place)| to[place] = *x);
+    }
+    out
 }
 
 /// Rows of a tensor whose rows are whole blocks.

@@ -196,6 +196,8 @@ pub struct PlanOptions {
     pub exact: bool,
     /// Quantise float weights so while they are loaded.
     pub quant: Option<Quant>,
+    /// Quantise what is quantised already too, where that makes it smaller; else such a checkpoint is refused.
+    pub requantise: bool,
 }
 
 impl Plan {

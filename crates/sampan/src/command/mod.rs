@@ -8,6 +8,7 @@ pub(crate) mod embed;
 pub(crate) mod fetch;
 pub(crate) mod list;
 pub(crate) mod pull;
+pub(crate) mod quantize;
 pub(crate) mod rerank;
 pub(crate) mod rm;
 pub(crate) mod run;
@@ -44,12 +45,17 @@ pub(crate) struct LoadingBar(Option<ProgressBar>);
 
 impl LoadingBar {
     pub(crate) fn new(terminal: Terminal, quiet: bool) -> LoadingBar {
+        LoadingBar::doing("loading", terminal, quiet)
+    }
+
+    /// A bar for something else that goes through all weights.
+    pub(crate) fn doing(what: &str, terminal: Terminal, quiet: bool) -> LoadingBar {
         if quiet || !terminal.stderr {
             return LoadingBar(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(12));
-        let template = "loading {bar:24} {bytes:>10} / {total_bytes}  {binary_bytes_per_sec}  {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        let template = "{bar:24} {bytes:>10} / {total_bytes}  {binary_bytes_per_sec}  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(&format!("{what} {template}")) {
             bar.set_style(style.progress_chars("=> "));
         }
         LoadingBar(Some(bar))

@@ -10,6 +10,7 @@ mod hub;
 mod memory;
 mod mini;
 mod quant;
+mod quantize;
 mod run;
 mod speculation;
 mod support;

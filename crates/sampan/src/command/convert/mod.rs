@@ -7,7 +7,9 @@ use crate::cli::Context;
 use crate::error::{AppError, Result};
 use clap::Args;
 use sampan::Source;
-use sampan_model::export::{self, ExportError, ExportOptions};
+use sampan_model::export::{self, ExportError, ExportOptions, Exported};
+use sampan_model::{LoadError, PlanError};
+use sampan_weights::{Checkpoint, Value};
 use std::path::PathBuf;
 
 /// Write a safetensors checkpoint as one GGUF file, with its tokenizer and chat template. Weights keep their precision:
@@ -17,12 +19,8 @@ pub(crate) struct ConvertArgs {
     /// A folder with config.json and safetensors files
     #[arg(value_name = "FOLDER")]
     source: String,
-    /// The file to write; it appears when it is whole
-    #[arg(value_name = "FILE.gguf")]
-    to: PathBuf,
-    /// Replace the file if it is there
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    to: Destination,
     /// Write FP8 weights as float32
     #[arg(long)]
     f32: bool,
@@ -34,9 +32,45 @@ pub(crate) struct ConvertArgs {
     quiet: bool,
 }
 
+/// The GGUF file that is written.
+#[derive(Args, Debug)]
+pub(super) struct Destination {
+    /// The file to write; it appears when it is whole
+    #[arg(value_name = "FILE.gguf")]
+    pub(super) path: PathBuf,
+    /// Replace the file if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+impl Destination {
+    /// Refuses a file that is there, is one of those that are read, or is named as another kind.
+    pub(super) fn check(&self, from: &Checkpoint) -> Result<()> {
+        let to = self.path.display();
+        if self.path.extension().is_none_or(|end| !end.eq_ignore_ascii_case("gguf")) {
+            return Err(AppError::user(format!("{to} does not end in .gguf"))
+                .hint("GGUF is what can be written; name the file so"));
+        }
+        let there = self.path.canonicalize().ok();
+        if there.is_some() && from.files().any(|file| file.canonicalize().ok() == there) {
+            return Err(AppError::user(format!("{to} is the model that is read"))
+                .hint("give another name; the original is needed until the new file is whole"));
+        }
+        if self.path.exists() && !self.force {
+            return Err(AppError::user(format!("{to} is already there"))
+                .hint("--force replaces it; or give another name"));
+        }
+        Ok(())
+    }
+}
+
 impl From<ExportError> for AppError {
     fn from(error: ExportError) -> AppError {
         let hint = match &error {
+            ExportError::Plan(PlanError::AlreadyQuantized { .. }) => {
+                "give the original checkpoint; --requantize does it all the same, and loses more"
+            }
+            ExportError::Load(LoadError::Encode { .. }) => "the file is damaged; download it again",
             ExportError::Plan(_) | ExportError::Load(_) => {
                 "`sampan show` says what is known of the checkpoint"
             }
@@ -49,31 +83,34 @@ impl From<ExportError> for AppError {
 }
 
 pub(crate) fn run(args: ConvertArgs, context: &Context) -> Result<()> {
-    let to = args.to.display();
-    if args.to.extension().is_none_or(|end| !end.eq_ignore_ascii_case("gguf")) {
-        return Err(AppError::user(format!("{to} does not end in .gguf"))
-            .hint("GGUF is what can be written; name the file so"));
-    }
-    if args.to.exists() && !args.force {
-        return Err(AppError::user(format!("{to} is already there"))
-            .hint("--force replaces it; or give another name"));
-    }
     let checkpoint = Source::parse(&args.source).open()?;
-    let keys = vocabulary::keys(&args.source, &checkpoint)?;
-    if keys.is_empty() && !args.quiet {
-        say("note: there is no tokenizer.json; the file will hold weights only");
-    }
-    let options = ExportOptions { exact: args.f32, name: args.name, keys };
+    args.to.check(&checkpoint)?;
+    let (to, keys) = (args.to.path.display(), keys(&args.source, &checkpoint, args.quiet)?);
+    let options = ExportOptions { exact: args.f32, name: args.name, keys, quantising: None };
     let written = {
-        let mut bar = LoadingBar::new(context.terminal, args.quiet);
-        export::gguf(&checkpoint, &args.to, &options, &mut |done, total| bar.update(done, total))?
+        let mut bar = LoadingBar::doing("converting", context.terminal, args.quiet);
+        export::gguf(&checkpoint, &args.to.path, &options, &mut |done, total| bar.update(done, total))?
     };
+    left_out(&written, args.quiet);
     if !args.quiet {
-        for aside in &written.plan.set_aside {
-            say(&format!("note: left out: {} ({} tensors)", aside.what, aside.tensors));
-        }
         let size = written.bytes as f64 / 1e6;
         say(&format!("wrote {to}: {}, {} tensors, {size:.1} MB", written.arch, written.tensors));
     }
     Ok(())
+}
+
+/// The tokenizer and the template in the words of GGUF; a note where there are none.
+pub(super) fn keys(source: &str, checkpoint: &Checkpoint, quiet: bool) -> Result<Vec<(String, Value)>> {
+    let keys = vocabulary::keys(source, checkpoint)?;
+    if keys.is_empty() && !quiet {
+        say("note: there is no tokenizer.json; the file will hold weights only");
+    }
+    Ok(keys)
+}
+
+/// Says which parts of the checkpoint the file does not hold.
+pub(super) fn left_out(written: &Exported, quiet: bool) {
+    for aside in written.plan.set_aside.iter().filter(|_| !quiet) {
+        say(&format!("note: left out: {} ({} tensors)", aside.what, aside.tensors));
+    }
 }

@@ -1,0 +1,130 @@
+//! Checkpoints of every family, written with fewer bits per weight.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{Golden, Run, load};
+use peak_alloc::PeakAlloc;
+use sampan_fixtures::Family;
+use sampan_kernels::{Format, Pool};
+use sampan_model::export::{self, ExportError, ExportOptions, Quantising};
+use sampan_model::{KvFormat, Quant};
+use sampan_weights::{Checkpoint, Dtype};
+use std::path::Path;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Writes the checkpoint at `from`, a folder or a GGUF file, to `to`; `quant` or as it is.
+fn write(from: &Path, to: &Path, quant: Option<Quant>, again: bool) -> Result<(), ExportError> {
+    let checkpoint = Checkpoint::open(from).unwrap();
+    let pool = Pool::new(2);
+    let quantising = quant.map(|quant| Quantising { quant, again, pool: &pool });
+    match quantising {
+        Some(quantising) if from.is_file() => {
+            export::quantise(&checkpoint, to, quantising, &mut |_, _| {}).map(drop)
+        }
+        _ => {
+            let options = ExportOptions { exact: true, quantising, ..ExportOptions::default() };
+            export::gguf(&checkpoint, to, &options, &mut |_, _| {}).map(drop)
+        }
+    }
+}
+
+/// Cosine of the angle between two lists of logits.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Whatever way a family takes to a quantised file, it arrives at the same one, and the model in it is near the
+/// original (not nearer in some, where rounding sends a token to another expert): heads change places before blocks
+/// are made of their columns, and experts are found in their stacks.
+#[test]
+fn a_folder_and_its_gguf_file_are_quantised_alike() {
+    for family in Family::all().unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        family.write_checkpoint(dir.path()).unwrap();
+        let (whole, direct, late) =
+            (dir.path().join("whole.gguf"), dir.path().join("direct.gguf"), dir.path().join("late.gguf"));
+        write(dir.path(), &whole, None, false).unwrap();
+        for (quant, least) in [(Quant::Q8_0, 0.85), (Quant::Q4_K_M, 0.6)] {
+            write(dir.path(), &direct, Some(quant), false).unwrap();
+            write(&whole, &late, Some(quant), false).unwrap();
+            let (a, b) = (Checkpoint::open(&direct).unwrap(), Checkpoint::open(&late).unwrap());
+            let mut quantised = 0;
+            for tensor in a.tensors() {
+                let other = b.tensor(tensor.name).unwrap();
+                assert_eq!((tensor.shape, tensor.dtype), (other.shape, other.dtype), "{}", family.name);
+                assert!(tensor.data == other.data, "{}: {}", family.name, tensor.name);
+                let blocks = matches!(tensor.dtype, Dtype::Block(format) if format.block_len() > 1);
+                quantised += usize::from(blocks);
+            }
+            assert!(quantised > 0 && a.tensors().count() == b.tensors().count(), "{}", family.name);
+            let golden = Golden::read(&family.golden);
+            let logits = |path: &Path| {
+                let model = load(path);
+                Run::new(&model, KvFormat::F32, golden.ids.len()).feed(&golden.ids)
+            };
+            let near = cosine(&logits(&whole), &logits(&late));
+            println!("{} {quant}: {quantised} tensors, cosine {near:.5}", family.name);
+            assert!(near > least, "{} {quant}: cosine {near}", family.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_quantised_is_quantised_again_only_on_demand_and_never_widened() {
+    let dir = tempfile::tempdir().unwrap();
+    Family::load("qwen3").unwrap().write_checkpoint(dir.path()).unwrap();
+    let (first, second) = (dir.path().join("first.gguf"), dir.path().join("second.gguf"));
+    write(dir.path(), &first, Some(Quant::Q5_0), false).unwrap();
+    let refused = write(&first, &second, Some(Quant::Q4_0), false).unwrap_err().to_string();
+    assert!(refused.contains("quantised already"), "{refused}");
+    assert!(!second.exists());
+    let format = |path: &Path, name: &str| Checkpoint::open(path).unwrap().tensor(name).unwrap().dtype;
+    for (quant, found) in [(Quant::Q4_0, Format::Q4_0), (Quant::Q8_0, Format::Q5_0)] {
+        write(&first, &second, Some(quant), true).unwrap();
+        assert_eq!(format(&second, "blk.0.attn_q.weight"), Dtype::Block(found), "{quant}");
+        assert_eq!(format(&second, "blk.0.attn_norm.weight"), Dtype::Block(Format::F32));
+    }
+}
+
+/// Memory is taken for the largest tensor and a few rows, not for the model.
+#[test]
+fn memory_is_bounded_by_one_tensor() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut family = Family::load("qwen3_untied").unwrap().with_vocab(1 << 16);
+    let layers = 40;
+    // The same layers once more and again: many tensors, none of them large.
+    let first: Vec<_> = family.tensors.iter().filter(|t| t.name.contains("layers.0.")).cloned().collect();
+    family.tensors.retain(|tensor| !tensor.name.contains("layers."));
+    for layer in 0..layers {
+        family.tensors.extend(first.iter().cloned().map(|mut tensor| {
+            tensor.name = tensor.name.replace("layers.0.", &format!("layers.{layer}."));
+            tensor
+        }));
+    }
+    family.config["num_hidden_layers"] = layers.into();
+    family.config["layer_types"] = serde_json::Value::Null;
+    family.config["max_window_layers"] = layers.into();
+    family.write_checkpoint(dir.path()).unwrap();
+    let (whole, quantised) = (dir.path().join("whole.gguf"), dir.path().join("quantised.gguf"));
+    write(dir.path(), &whole, None, false).unwrap();
+    let rest = |path: &Path| {
+        let file = Checkpoint::open(path).unwrap();
+        let largest = file.tensors().map(|tensor| tensor.data.len()).max().unwrap();
+        (file.file_bytes() as usize, largest)
+    };
+    for from in [whole.as_path(), dir.path()] {
+        let before = MEMORY.current_usage();
+        MEMORY.reset_peak_usage();
+        write(from, &quantised, Some(Quant::Q8_0), false).unwrap();
+        let taken = MEMORY.peak_usage() - before;
+        let (all, largest) = rest(&quantised);
+        println!("{taken} bytes taken for {all} of which {largest} are one tensor");
+        assert!(all > largest + (6 << 20), "the test needs a model of several parts");
+        assert!(taken < largest + (3 << 20), "{taken} bytes taken, the largest tensor has {largest}");
+    }
+}
