@@ -138,6 +138,12 @@ pub enum Error {
         /// Tokens of the context.
         context: usize,
     },
+    /// A text of which no token could be predicted.
+    #[error("the text has {tokens} tokens; it takes two, so that one can be predicted")]
+    TextTooShort {
+        /// Its tokens.
+        tokens: usize,
+    },
     /// There is nothing to make a vector of.
     #[error("an empty text has no vector in this model, which puts no token around it")]
     EmptyText,
@@ -197,6 +203,7 @@ impl Error {
             E::Filter(_) => "compare what the answer is restricted to with what the model can write".into(),
             E::Unsuited { instead, .. } => instead.clone(),
             E::TextTooLong { .. } => "split the text, or raise --context; nothing was cut".into(),
+            E::TextTooShort { .. } => "give a longer text".into(),
             E::EmptyText => "leave empty lines out".into(),
             E::Dimensions { .. } => "ask for fewer".into(),
         }

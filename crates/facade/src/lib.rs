@@ -3,11 +3,15 @@
 #![forbid(unsafe_code)]
 
 mod conversation;
+pub mod damage;
 mod embedding;
 mod encoder;
 mod failure;
+pub mod fit;
 mod load;
 pub mod machine;
+pub mod rates;
+mod reader;
 mod reranking;
 mod seed;
 mod session;
@@ -20,6 +24,7 @@ pub use conversation::{Conversation, Message, Role};
 pub use embedding::{EmbedOptions, Embedder, Embedding, Pooling};
 pub use failure::Error;
 pub use load::{DEFAULT_CONTEXT, DEFAULT_SHARES, DEFAULT_SPECULATE, LoadOptions, MemoryShortage, Prepared};
+pub use reader::{EVALUATION, Reader, Thought, Windows};
 pub use reranking::{DEFAULT_INSTRUCT, Reranker, Score};
 pub use sampan_engine::Usage;
 pub use sampan_hub::nearest_name;

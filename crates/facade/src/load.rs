@@ -22,7 +22,7 @@ pub const DEFAULT_SPECULATE: usize = 7;
 pub const DEFAULT_SHARES: usize = 4;
 
 /// Below this a context is not made smaller to fit; the model is refused instead.
-const LEAST_DEFAULT_CONTEXT: usize = 2_048;
+pub(crate) const LEAST_DEFAULT_CONTEXT: usize = 2_048;
 
 /// How a model is loaded.
 #[derive(Clone, Debug)]
@@ -179,13 +179,8 @@ impl Prepared {
             None => Arc::new(options.kernels()?),
         };
         let available = if options.check_memory { available_memory() } else { None };
-        let memory_at = |(context, pool): (usize, usize)| {
-            let engine = engine_options(options, context.max(pool));
-            let Memory { weights, kv, scratch } =
-                plan.memory(&kernels, options.kv, context.max(pool), engine.max_batch_tokens);
-            let scratch = scratch + engine.logits_bytes(&plan);
-            Memory { weights, kv: kv + engine.state_bytes(&plan), scratch }
-        };
+        let memory_at =
+            |(context, pool): (usize, usize)| needed_memory(&plan, &kernels, options, context.max(pool));
         let fits = |sizes| available.is_none_or(|a| memory_at(sizes).total() as u64 <= a.bytes);
         let mut notices = Vec::new();
         if !plan.set_aside.is_empty() {
@@ -244,6 +239,14 @@ impl Prepared {
         Model::load(&self.checkpoint, self.plan.clone(), self.kernels.clone(), progress)
             .map_err(|source| Error::Load { model: self.name.clone(), source })
     }
+}
+
+/// What a model needs with a cache of so many tokens.
+pub(crate) fn needed_memory(plan: &Plan, kernels: &Kernels, options: &LoadOptions, tokens: usize) -> Memory {
+    let engine = engine_options(options, tokens);
+    let Memory { weights, kv, scratch } = plan.memory(kernels, options.kv, tokens, engine.max_batch_tokens);
+    let scratch = scratch + engine.logits_bytes(plan);
+    Memory { weights, kv: kv + engine.state_bytes(plan), scratch }
 }
 
 /// The engine for a cache of `tokens`. Where layers have windows or states, these are kept as they were at the ends of the

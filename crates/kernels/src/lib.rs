@@ -7,6 +7,7 @@ pub mod attention;
 pub mod cpu;
 pub mod delta;
 pub mod format;
+mod inputs;
 mod isa;
 mod layout;
 pub mod limits;
@@ -19,6 +20,7 @@ mod table;
 
 pub use cpu::Isa;
 pub use format::Format;
+pub use inputs::InputSquares;
 pub use isa::buffer::Arena;
 pub use matmul::{GroupedJob, Job, MatmulScratch};
 pub use matrix::{Matrix, PackError};

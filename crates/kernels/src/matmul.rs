@@ -1,7 +1,7 @@
 //! Products of activations and packed weights.
 
 use crate::isa::product::{Activations, Product};
-use crate::{Kernels, Matrix};
+use crate::{InputSquares, Kernels, Matrix};
 use std::ops::Range;
 
 /// One product: `out = x * weights^T`, for an `x` that it shares with others.
@@ -34,6 +34,20 @@ pub struct GroupedJob<'a> {
 #[derive(Debug, Default)]
 pub struct MatmulScratch {
     activations: Activations,
+    /// Where inputs are recorded, if they are.
+    inputs: Option<InputSquares>,
+}
+
+impl MatmulScratch {
+    /// Records the inputs of every product from now on.
+    pub fn record_inputs(&mut self) {
+        self.inputs = Some(InputSquares::default());
+    }
+
+    /// What was recorded since [`MatmulScratch::record_inputs`], which ends with this.
+    pub fn take_inputs(&mut self) -> InputSquares {
+        self.inputs.take().unwrap_or_default()
+    }
 }
 
 impl Kernels {
@@ -49,6 +63,9 @@ impl Kernels {
             assert_eq!(Some(x.len()), n.checked_mul(cols), "activations for {n} rows of {:?}", job.weights);
             assert_eq!(Some(job.out.len()), n.checked_mul(rows), "outputs for {n} rows of {:?}", job.weights);
             assert!(job.bias.is_none_or(|bias| bias.len() == rows), "bias of {:?}", job.weights);
+        }
+        if let Some(inputs) = &mut scratch.inputs {
+            jobs.iter().for_each(|job| inputs.add(job.weights, x));
         }
         let products = jobs.iter_mut().filter(|_| n > 0).map(|job| Product {
             rows: 0..n,
@@ -87,6 +104,12 @@ impl Kernels {
                 job.weights
             );
             assert!(job.bias.is_none_or(|bias| bias.len() == rows), "bias of {:?}", job.weights);
+        }
+        if let Some(inputs) = &mut scratch.inputs {
+            for job in jobs.iter() {
+                let cols = job.weights.cols();
+                inputs.add(job.weights, &x[job.rows.start * cols..job.rows.end * cols]);
+            }
         }
         let products = jobs.iter_mut().filter(|job| !job.rows.is_empty()).map(|job| Product {
             rows: job.rows.clone(),

@@ -1,7 +1,7 @@
 //! What can be typed, and the way from there to an exit code.
 
 use crate::command::{
-    bench, check, convert, doctor, embed, list, pull, quantize, rerank, rm, run, serve, show, template,
+    bench, check, convert, doctor, embed, fit, list, pull, quantize, rerank, rm, run, serve, show, template,
     tokenize,
 };
 use crate::environment::Environment;
@@ -54,6 +54,8 @@ enum Command {
     Template(template::TemplateArgs),
     /// Say what a model is, how large, and what memory it needs
     Show(show::ShowArgs),
+    /// Say which formats of a model suit this machine, before it is loaded
+    Fit(fit::FitArgs),
     /// Say what was found of this machine and what was chosen for it
     Doctor(doctor::DoctorArgs),
     /// Measure prompt and generation speed against this machine's limit
@@ -103,6 +105,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), AppError> {
         Command::Template(args) => template::run(args, context),
         Command::Show(args) => show::run(args, context),
         Command::Quantize(args) => quantize::run(args, context),
+        Command::Fit(args) => fit::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args, context),
     }

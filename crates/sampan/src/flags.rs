@@ -95,7 +95,7 @@ pub(crate) fn kv_name(kv: KvFormat) -> &'static str {
     }
 }
 
-fn kv_format(text: &str) -> Result<KvFormat, String> {
+pub(crate) fn kv_format(text: &str) -> Result<KvFormat, String> {
     match text {
         "f16" => Ok(KvFormat::F16),
         "bf16" => Ok(KvFormat::Bf16),

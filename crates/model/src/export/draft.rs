@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::family::{self, Builder, Draft, Notes, Place};
 use crate::plan::*;
 use crate::rope::{Rope, Scaling};
+use sampan_kernels::Format;
 use sampan_kernels::delta::KeyHeads;
 use sampan_weights::{Checkpoint, Value};
 
@@ -38,7 +39,8 @@ pub(super) fn of(
         }
     };
     let names = family::original_names(checkpoint, &Config::read(checkpoint)?)?;
-    let draft = Draft { has: &has, names, divisors: divisors(plan), notes: Notes::default() };
+    let stored = |_: &Config, _: &str| Format::F32;
+    let draft = Draft { has: &has, names, stored, divisors: divisors(plan), notes: Notes::default() };
     let (drafted, notes) = family::draft(checkpoint, config, draft)?;
     same(special.arch, plan, &drafted)?;
     let orders = order::orders(plan, &drafted);

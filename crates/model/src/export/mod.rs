@@ -14,6 +14,7 @@ mod tensors;
 
 use crate::config::Config;
 use crate::error::{LoadError, PlanError};
+use crate::importance::Importance;
 use crate::plan::{Plan, PlanOptions};
 use crate::quant::Quant;
 use sampan_kernels::Pool;
@@ -94,6 +95,8 @@ pub struct Quantising<'a> {
     pub quant: Quant,
     /// Whether weights that are quantised already may be quantised again, which costs more than once.
     pub again: bool,
+    /// What errors are weighed with; else all count alike.
+    pub importance: Option<&'a Importance>,
     /// The threads that do it.
     pub pool: &'a Pool,
 }

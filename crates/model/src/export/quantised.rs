@@ -3,7 +3,7 @@
 use super::{ExportError, Quantising};
 use crate::error::LoadError;
 use crate::load::source;
-use crate::plan::{Plan, Role, Source, TensorSpec};
+use crate::plan::{Plan, Role, Source, TensorId, TensorSpec};
 use crate::quant::{Quant, wider};
 use sampan_kernels::Format;
 use sampan_weights::{Checkpoint, Dtype, Kind, Tensor, Value, gguf};
@@ -112,7 +112,7 @@ pub fn quantise(
     for tensor in checkpoint.tensors() {
         match target(&tensor) {
             Dtype::Block(format) if tensor.dtype != Dtype::Block(format) => {
-                file.append(tensor.name, &quantised(checkpoint, &tensor, format, quantising)?)?;
+                file.append(tensor.name, &quantised(checkpoint, &plan, &tensor, format, quantising)?)?;
             }
             _ => file.append(tensor.name, tensor.data)?,
         }
@@ -139,6 +139,7 @@ fn formats(plan: &Plan) -> HashMap<&str, Format> {
 /// The bytes of a tensor of the file in another format.
 fn quantised(
     checkpoint: &Checkpoint,
+    plan: &Plan,
     tensor: &Tensor<'_>,
     format: Format,
     quantising: Quantising<'_>,
@@ -151,5 +152,18 @@ fn quantised(
         format,
         source: Source::default(),
     };
-    source::quantised(checkpoint, tensor, &spec, None, quantising.pool)
+    let by_row = by_row(plan, tensor.name, spec.shape[0]);
+    let weights = |row: usize| quantising.importance?.of(by_row[row]?);
+    source::quantised(checkpoint, tensor, &spec, None, &weights, quantising.pool)
+}
+
+/// Which tensor of the plan each row of a tensor of the file belongs to: experts lie in stacks.
+fn by_row(plan: &Plan, name: &str, rows: usize) -> Vec<Option<TensorId>> {
+    let mut by_row = vec![None; rows];
+    for (id, spec) in plan.tensors.iter().enumerate().filter(|(_, spec)| spec.name == name) {
+        if !spec.source.transposed {
+            (0..spec.rows_cols().0).for_each(|i| by_row[spec.source.rows.index(i)] = Some(id));
+        }
+    }
+    by_row
 }

@@ -8,7 +8,7 @@ use crate::load::source;
 use crate::plan::{Plan, Role, Rows, TensorId, TensorSpec};
 use crate::quant;
 use sampan_kernels::Format;
-use sampan_weights::{Checkpoint, Dtype, gguf};
+use sampan_weights::{Checkpoint, Dtype, Tensor, gguf};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
@@ -147,6 +147,27 @@ fn floats(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
 }
 
+impl Piece<'_> {
+    /// Its bytes in a quantised format, with its columns in the file's order.
+    fn quantised(
+        &self,
+        checkpoint: &Checkpoint,
+        tensor: &Tensor<'_>,
+        wanted: &TensorSpec,
+        quantising: &Quantising<'_>,
+    ) -> Result<Vec<u8>, LoadError> {
+        let importance = quantising.importance.and_then(|known| known.of(self.id));
+        let (places, importance) = match self.order {
+            Some(Order::Columns(places)) => {
+                (Some(&places[..]), importance.map(|weights| Cow::Owned(source::placed(weights, places))))
+            }
+            _ => (None, importance.map(Cow::Borrowed)),
+        };
+        let weights = |_| importance.as_deref();
+        source::quantised(checkpoint, tensor, wanted, places, &weights, quantising.pool)
+    }
+}
+
 impl Target<'_> {
     /// Works out the bytes of a row, and checks that the pieces fill the tensor.
     fn finish(&mut self, plan: &Plan, quantising: bool) -> Result<(), ExportError> {
@@ -249,14 +270,11 @@ impl Target<'_> {
                 match quantising.filter(|_| source::to_be_quantised(&tensor, &wanted)) {
                     None => source::matrix(checkpoint, &tensor, &wanted)?,
                     Some(quantising) => {
-                        let places = match piece.order {
-                            Some(Order::Columns(places)) => Some(&places[..]),
-                            _ => None,
-                        };
-                        let bytes = source::quantised(checkpoint, &tensor, &wanted, places, quantising.pool)?;
-                        match places {
-                            Some(_) => return Ok(Cow::Owned(bytes)),
-                            None => Cow::Owned(bytes),
+                        let bytes = Cow::Owned(piece.quantised(checkpoint, &tensor, &wanted, quantising)?);
+                        // Columns are in order before blocks are made of them.
+                        match piece.order {
+                            Some(Order::Columns(_)) => return Ok(bytes),
+                            _ => bytes,
                         }
                     }
                 }

@@ -37,6 +37,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) has: &'a dyn Fn(&Builder<'_>, Place, &str, &str) -> bool,
     /// The names in the checkpoint.
     pub(crate) names: Names,
+    /// The type in which a module's matrices are there.
+    pub(crate) stored: fn(&Config, &str) -> Format,
     /// What `rope_freqs` will hold.
     pub(crate) divisors: Option<Vec<f32>>,
     /// What was noted.
@@ -77,9 +79,9 @@ impl<'a> Builder<'a> {
         checkpoint: &'a Checkpoint,
         config: &'a Config,
         family: &Family,
+        options: PlanOptions,
         draft: Draft<'a>,
     ) -> Builder<'a> {
-        let options = PlanOptions::default();
         Builder { draft: Some(draft), ..Builder::new(checkpoint, config, family, options) }
     }
 
@@ -209,7 +211,9 @@ impl<'a> Builder<'a> {
         let mut name = self.name(place, module, part);
         if let Some(draft) = &mut self.draft {
             draft.notes.shapes.push(file.to_vec());
-            self.tensors.push(TensorSpec { name, shape: shape.to_vec(), role, format: Format::F32, source });
+            let stored = (draft.stored)(self.config, module);
+            let format = self.quantised(place, module, &name, shape, role, stored)?;
+            self.tensors.push(TensorSpec { name, shape: shape.to_vec(), role, format, source });
             return Ok(self.tensors.len() - 1);
         }
         if self.checkpoint.tensor(&name).is_none()
@@ -365,7 +369,7 @@ impl<'a> Builder<'a> {
             Place::Global => 0,
             Place::Layer(index) => index,
         };
-        let tied = !self.has(Place::Global, "lm_head", "weight");
+        let tied = ["lm_head", "head"].iter().all(|head| !self.has(Place::Global, head, "weight"));
         let chosen = quant.format(format, module, (layer, self.config.layers()?), (*rows, *cols), tied);
         // What has fewer bits already gains nothing by more.
         Ok(if quant::wider(chosen, format) == chosen { format } else { chosen })

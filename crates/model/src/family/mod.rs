@@ -17,6 +17,7 @@ mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
 mod qwen3_next;
+mod sketch;
 
 pub(crate) use builder::{Builder, Draft, Notes, Place};
 
@@ -96,9 +97,21 @@ pub(crate) fn draft(
 ) -> Result<(Plan, Notes), PlanError> {
     let family = find(&config)?;
     let config = with_defaults(config, family);
-    let mut builder = Builder::drafting(checkpoint, &config, family, draft);
+    let mut builder = Builder::drafting(checkpoint, &config, family, PlanOptions::default(), draft);
     let plan = (family.translate)(&mut builder)?;
     Ok(builder.drafted(plan))
+}
+
+/// The plan of the published checkpoint that the configuration of `checkpoint` describes; no weights are there.
+pub(crate) fn sketch(checkpoint: &Checkpoint, options: PlanOptions) -> Result<Plan, PlanError> {
+    let config = Config::read(checkpoint)?;
+    let family = find(&config)?;
+    let config = with_defaults(config, family);
+    let names = Names::of(checkpoint, config.dialect(), family.gguf);
+    let draft = sketch::draft(names);
+    let mut builder = Builder::drafting(checkpoint, &config, family, options, draft);
+    let plan = (family.translate)(&mut builder)?;
+    Ok(builder.drafted(plan).0)
 }
 
 /// How a checkpoint of Hugging Face spells the names of its tensors.

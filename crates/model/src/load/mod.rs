@@ -58,7 +58,10 @@ impl Model {
                 Role::Matrix => {
                     let (rows, cols) = spec.rows_cols();
                     let data = match source::to_be_quantised(&tensor, spec) {
-                        true => source::quantised(checkpoint, &tensor, spec, None, kernels.pool())?.into(),
+                        true => {
+                            source::quantised(checkpoint, &tensor, spec, None, &|_| None, kernels.pool())?
+                                .into()
+                        }
                         false => source::matrix(checkpoint, &tensor, spec)?,
                     };
                     // What has been packed is given back at once, so that no whole tensor is in memory twice.
@@ -129,6 +132,14 @@ impl Model {
         match &self.weights[id] {
             Weight::Matrix(matrix) => matrix,
             _ => unreachable!("{} is no matrix in the plan", self.plan.tensors[id].name),
+        }
+    }
+
+    /// The matrix, if the tensor is one.
+    pub(crate) fn matrix_if_any(&self, id: TensorId) -> Option<&Matrix> {
+        match &self.weights[id] {
+            Weight::Matrix(matrix) => Some(matrix),
+            _ => None,
         }
     }
 

@@ -84,14 +84,18 @@ pub(crate) fn to_be_quantised(tensor: &Tensor<'_>, spec: &TensorSpec) -> bool {
     float && !floats.contains(&spec.format)
 }
 
+/// The importance of the columns in a row of a matrix, if it is known.
+pub(crate) type RowWeights<'a> = &'a (dyn Fn(usize) -> Option<&'a [f32]> + Sync);
+
 /// The bytes of a matrix in a quantised format, from what it is in the file: rows in parallel, so that no more than the
 /// result and a few rows are in memory (of a transposed matrix, all of it in f32). Column `i` becomes column `places[i]`
-/// where there are `places`.
+/// where there are `places`. `weights` gives, for a row of the matrix, the importance of its columns as they will be.
 pub(crate) fn quantised(
     checkpoint: &Checkpoint,
     tensor: &Tensor<'_>,
     spec: &TensorSpec,
     places: Option<&[usize]>,
+    weights: RowWeights<'_>,
     pool: &Pool,
 ) -> Result<Vec<u8>, LoadError> {
     /// Rows of a task.
@@ -120,8 +124,12 @@ pub(crate) fn quantised(
                 Some(places) => Cow::Owned(placed(&floats, places)),
                 None => floats,
             };
-            let wrong = |source| LoadError::Encode { name: spec.name.clone(), row, source };
-            spec.format.encode(&floats, out).map_err(wrong)
+            let rows = floats.chunks_exact(cols.max(1)).zip(out.chunks_exact_mut(width.max(1)));
+            for (row, (floats, out)) in (row..).zip(rows) {
+                let wrong = |source| LoadError::Encode { name: spec.name.clone(), row, source };
+                spec.format.encode_weighted(floats, weights(row), out).map_err(wrong)?;
+            }
+            Ok(())
         });
         if let Err(error) = encoded {
             failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -134,7 +142,7 @@ pub(crate) fn quantised(
 }
 
 /// Rows with number `i` of each at `places[i]`.
-fn placed(floats: &[f32], places: &[usize]) -> Vec<f32> {
+pub(crate) fn placed(floats: &[f32], places: &[usize]) -> Vec<f32> {
     let mut out = vec![0.0; floats.len()];
     let rows = floats.chunks_exact(places.len().max(1)).zip(out.chunks_exact_mut(places.len().max(1)));
     for (from, to) in rows {

@@ -26,6 +26,7 @@ pub use tensor::{Linear, Map, Norm, Role, Rows, Source, Storage, TensorId, Tenso
 use crate::error::PlanError;
 use crate::quant::Quant;
 use crate::{family, rope::Rope};
+use sampan_kernels::Format;
 use sampan_weights::Checkpoint;
 
 /// How a layer mixes positions.
@@ -205,6 +206,31 @@ impl Plan {
     /// with the right shape, and every tensor of the checkpoint is read or named in [`Plan::set_aside`].
     pub fn from_checkpoint(checkpoint: &Checkpoint, options: PlanOptions) -> Result<Plan, PlanError> {
         family::plan(checkpoint, options)
+    }
+
+    /// The plan of the published checkpoint that a config.json describes, without any weights: what is needed to know
+    /// how large a model is and how much it computes. Weights are of the type that the configuration names, or as
+    /// `options` have them quantised.
+    pub fn from_config(checkpoint: &Checkpoint, options: PlanOptions) -> Result<Plan, PlanError> {
+        family::sketch(checkpoint, options)
+    }
+
+    /// Bytes of the weights in a file.
+    pub fn file_bytes(&self) -> u64 {
+        let bytes = |t: &TensorSpec| match t.role {
+            Role::Matrix => t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64,
+            _ => 4 * t.count(),
+        };
+        self.tensors.iter().map(bytes).sum()
+    }
+
+    /// The format of most weights.
+    pub fn main_format(&self) -> Format {
+        let weights = |format: Format| {
+            let same = self.tensors.iter().filter(|t| t.role == Role::Matrix && t.format == format);
+            same.map(TensorSpec::count).sum::<u64>()
+        };
+        Format::ALL.into_iter().max_by_key(|&format| weights(format)).unwrap_or(Format::F32)
     }
 
     /// Weights in the model; a tied head counts once, tables of ids are no weights.

@@ -6,6 +6,7 @@ pub(crate) mod convert;
 pub(crate) mod doctor;
 pub(crate) mod embed;
 pub(crate) mod fetch;
+pub(crate) mod fit;
 pub(crate) mod list;
 pub(crate) mod pull;
 pub(crate) mod quantize;
@@ -50,12 +51,21 @@ impl LoadingBar {
 
     /// A bar for something else that goes through all weights.
     pub(crate) fn doing(what: &str, terminal: Terminal, quiet: bool) -> LoadingBar {
+        let rest = "{bar:24} {bytes:>10} / {total_bytes}  {binary_bytes_per_sec}  {eta} left";
+        LoadingBar::with(&format!("{what} {rest}"), terminal, quiet)
+    }
+
+    /// A bar that counts.
+    pub(crate) fn counting(what: &str, terminal: Terminal, quiet: bool) -> LoadingBar {
+        LoadingBar::with(&format!("{what} {{pos}} of {{len}}  {{bar:24}}  {{eta}} left"), terminal, quiet)
+    }
+
+    fn with(template: &str, terminal: Terminal, quiet: bool) -> LoadingBar {
         if quiet || !terminal.stderr {
             return LoadingBar(None);
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(12));
-        let template = "{bar:24} {bytes:>10} / {total_bytes}  {binary_bytes_per_sec}  {eta} left";
-        if let Ok(style) = ProgressStyle::with_template(&format!("{what} {template}")) {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
         LoadingBar(Some(bar))

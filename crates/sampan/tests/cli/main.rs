@@ -6,6 +6,7 @@ mod adapters;
 mod bad_input;
 mod bench;
 mod commands;
+mod fit;
 mod hub;
 mod memory;
 mod mini;

@@ -1,7 +1,9 @@
 //! `sampan quantize`: a model with fewer bits per weight.
 
+mod measure;
+
 use super::convert::{self, Destination};
-use super::{LoadingBar, say};
+use super::{LoadingBar, print, print_json, say};
 use crate::cli::Context;
 use crate::error::Result;
 use crate::flags::MachineArgs;
@@ -10,10 +12,13 @@ use clap::Args;
 use sampan::{Quant, Source};
 use sampan_model::export::{self, ExportOptions, Quantised, Quantising};
 use sampan_weights::{Checkpoint, Kind};
+use serde_json::json;
+use std::path::PathBuf;
 
 /// Write a model with fewer bits per weight, as one GGUF file.
 ///
-/// Norms, biases, routers and what is no part of the text model stay as they are.
+/// Norms, biases, routers and what is no part of the text model stay as they are. Afterwards original and result read a
+/// text, and what was lost is printed.
 #[derive(Args, Debug)]
 pub(crate) struct QuantizeArgs {
     /// A GGUF file, or a folder with config.json and safetensors files
@@ -27,6 +32,18 @@ pub(crate) struct QuantizeArgs {
     /// Quantise weights that are quantised already, which loses more than doing it once
     #[arg(long)]
     requantize: bool,
+    /// A text that the model is good at: errors count for more where it makes inputs large
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
+    /// The text that original and result are compared on [default: a short one of several languages]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_report")]
+    eval: Option<PathBuf>,
+    /// Do not compare the result with the original
+    #[arg(long)]
+    no_report: bool,
+    /// Print one JSON object with sizes and losses
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     machine: MachineArgs,
     /// Say nothing but errors
@@ -38,7 +55,13 @@ pub(crate) fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     let checkpoint = Source::parse(&args.source).open()?;
     args.to.check(&checkpoint)?;
     let kernels = args.machine.options().kernels()?;
-    let quantising = Quantising { quant: args.quant, again: args.requantize, pool: kernels.pool() };
+    let original = measure::Original::ask(&args, context)?;
+    let quantising = Quantising {
+        quant: args.quant,
+        again: args.requantize,
+        importance: original.importance.as_ref(),
+        pool: kernels.pool(),
+    };
     if args.requantize && !args.quiet {
         say("note: weights that are quantised already lose more than they would from the original");
     }
@@ -49,7 +72,17 @@ pub(crate) fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
     if !args.quiet {
         say(&summary(&args, &checkpoint, &written));
     }
-    Ok(())
+    let damage = original.compare(&args, context)?;
+    if args.json {
+        return print_json(&json!({
+            "file": args.to.path.display().to_string(),
+            "mix": args.quant.to_string(),
+            "weights": written.total().0,
+            "bytes": written.total().1,
+            "damage": damage.as_ref().map(measure::json),
+        }));
+    }
+    damage.map_or(Ok(()), |damage| print(&measure::text(&damage, &args.quant.to_string())))
 }
 
 fn write(
