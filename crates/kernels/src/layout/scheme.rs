@@ -76,31 +76,37 @@ impl Scheme {
     }
 
     /// Codes that use the whole range of a signed byte: 8-bit codes and table values.
+    #[inline(always)]
     pub(crate) const fn wide(&self) -> bool {
         self.bits == 8 || self.table.is_some()
     }
 
     /// Sub-blocks of a block.
+    #[inline(always)]
     pub(crate) const fn subs(&self) -> usize {
         self.block / self.sub
     }
 
     /// Bytes that 16 rows of 32 codes take.
+    #[inline(always)]
     pub(crate) const fn unit_bytes(&self) -> usize {
         64 * self.bits
     }
 
     /// Offset of the offsets `m` (or `dmin`) within a block's scales for 16 rows.
+    #[inline(always)]
     pub(crate) const fn offset_at(&self) -> usize {
         if self.power { 16 } else { 32 }
     }
 
     /// Offset of the sub-scales: one vector of 16 rows after the other.
+    #[inline(always)]
     pub(crate) const fn scales_at(&self) -> usize {
         self.offset_at() + if self.offset { 32 } else { 0 }
     }
 
     /// Bytes of all sub-scales of 16 rows (and as many of all minimums).
+    #[inline(always)]
     const fn scales_bytes(&self) -> usize {
         match self.scales {
             SubScales::None => 0,
@@ -110,11 +116,13 @@ impl Scheme {
     }
 
     /// Offset of the minimums: pairs of neighbouring sub-blocks, row after row.
+    #[inline(always)]
     pub(crate) const fn mins_at(&self) -> usize {
         self.scales_at() + self.scales_bytes()
     }
 
     /// Bytes of all scales of a block for 16 rows.
+    #[inline(always)]
     pub(crate) const fn side_bytes(&self) -> usize {
         self.mins_at() + if self.offset && self.block == 256 { self.scales_bytes() } else { 0 }
     }

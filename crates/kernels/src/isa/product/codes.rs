@@ -59,7 +59,7 @@ macro_rules! by_format {
 }
 pub(crate) use by_format;
 
-/// The same, with one format for all formats that differ in their codes alone.
+/// The same, with one format for formats that differ in their codes alone: the one with the widest codes.
 macro_rules! by_kind {
     ($format:expr, $codes:ident => $body:expr) => {{
         macro_rules! arm {
@@ -71,11 +71,13 @@ macro_rules! by_kind {
         match $format {
             Format::Q8_0 | Format::IQ4_NL => arm!(Q8_0),
             Format::MXFP4 => arm!(MXFP4),
-            Format::Q4_0 | Format::Q5_0 => arm!(Q4_0),
-            Format::Q4_1 | Format::Q5_1 => arm!(Q4_1),
+            Format::Q4_0 => arm!(Q4_0),
+            Format::Q5_0 => arm!(Q5_0),
+            Format::Q4_1 | Format::Q5_1 => arm!(Q5_1),
             Format::Q2_K => arm!(Q2_K),
             Format::Q3_K | Format::Q6_K => arm!(Q6_K),
-            Format::Q4_K | Format::Q5_K => arm!(Q4_K),
+            Format::Q4_K => arm!(Q4_K),
+            Format::Q5_K => arm!(Q5_K),
             Format::IQ4_XS => arm!(IQ4_XS),
             Format::F32 | Format::F16 | Format::BF16 => unreachable!("float formats have no codes"),
         }
@@ -167,19 +169,33 @@ const fn biased_table(table: Option<[i8; 16]>, bias: i32) -> Option<[i8; 16]> {
     Some(table)
 }
 
-/// `sum` plus the dot products of ready codes with four activations.
+/// `sums` plus the dot products of ready codes with four activations.
 ///
 /// # Safety
 /// As [`Rows16`].
 #[inline(always)]
-pub(super) unsafe fn dot<C: Codes, V: Rows16>(sum: V::Ints, codes: V::Bytes, x: *const i8) -> V::Ints {
+pub(super) unsafe fn dot<C: Codes, V: Rows16>(sums: V::Sums, codes: V::Bytes, x: *const i8) -> V::Sums {
     // SAFETY: the caller's promise.
-    unsafe { if C::SCHEME.wide() { V::dot_wide(sum, codes, x) } else { V::dot(sum, codes, x) } }
+    unsafe { if const { C::SCHEME.wide() } { V::dot_wide(sums, codes, x) } else { V::dot(sums, codes, x) } }
+}
+
+/// How many groups may be summed up before the sums are closed: all of a unit or of a sub-block, or a power of two.
+pub(super) const fn run<C: Codes, V: Rows16>() -> usize {
+    let top = if const { C::SCHEME.wide() } { 128 } else { (1 << C::SCHEME.bits) - 1 };
+    // A lane takes two products of a code and an activation from each group.
+    let most = V::ROOM / (top * 127 * 2);
+    let groups = if C::SCHEME.sub < 32 { C::SCHEME.sub / 4 } else { 8 };
+    let mut run = 1;
+    while 2 * run <= groups && 2 * run <= most as usize {
+        run *= 2;
+    }
+    run
 }
 
 /// What [`dot`] has added to every code, so that as many times the sum of activations must be taken off.
+#[inline(always)]
 pub(super) const fn bias<C: Codes, V: Rows16>() -> i32 {
-    if C::SCHEME.wide() { V::WIDE_BIAS } else { C::SCHEME.bias }
+    if const { C::SCHEME.wide() } { V::WIDE_BIAS } else { C::SCHEME.bias }
 }
 
 /// `d` of the 16 rows.
@@ -199,7 +215,7 @@ pub(super) unsafe fn block_scale<C: Codes, V: Rows16>(side: *const u8) -> V::Flo
 #[inline(always)]
 pub(super) unsafe fn block_offset<C: Codes, V: Rows16>(side: *const u8) -> V::Floats {
     // SAFETY: the caller's promise.
-    unsafe { V::halves(side.add(C::SCHEME.offset_at())) }
+    unsafe { V::halves(side.add(const { C::SCHEME.offset_at() })) }
 }
 
 /// Scale of sub-block `j` of the 16 rows.
@@ -222,6 +238,16 @@ pub(super) unsafe fn sub_scale<C: Codes, V: Rows16>(side: *const u8, j: usize) -
     }
 }
 
+/// Scales of sub-blocks `2 pair` and `2 pair + 1` of the 16 rows, as pairs of i16.
+///
+/// # Safety
+/// As [`sub_scale`].
+#[inline(always)]
+pub(super) unsafe fn scale_pair<C: Codes, V: Rows16>(side: *const u8, pair: usize) -> V::Ints {
+    // SAFETY: the caller's promise.
+    unsafe { V::pairs(sub_scale::<C, V>(side, 2 * pair), sub_scale::<C, V>(side, 2 * pair + 1)) }
+}
+
 /// Minimums of sub-blocks `2 pair` and `2 pair + 1` of the 16 rows, as pairs of i16.
 ///
 /// # Safety
@@ -230,7 +256,7 @@ pub(super) unsafe fn sub_scale<C: Codes, V: Rows16>(side: *const u8, j: usize) -
 pub(super) unsafe fn min_pair<C: Codes, V: Rows16>(side: *const u8, pair: usize) -> V::Ints {
     // SAFETY: the caller's promise.
     unsafe {
-        let mins = side.add(C::SCHEME.mins_at());
+        let mins = side.add(const { C::SCHEME.mins_at() });
         match C::SCHEME.scales {
             SubScales::Nibbles => V::nibble_pairs(V::unsigned(mins.add(16 * pair))),
             _ => V::unsigned_pairs(mins.add(32 * pair)),

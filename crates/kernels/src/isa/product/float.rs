@@ -1,5 +1,8 @@
 //! Products in f32: float formats, and every format where exactness is asked for.
 
+// Rows of several arrays are walked in step, as in `int`.
+#![allow(clippy::needless_range_loop)]
+
 use super::int::Plain;
 use super::rows16::Rows16;
 use super::{Panel, SLAB_COLS};
@@ -168,17 +171,17 @@ unsafe fn piece<V: Rows16, const T: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let mut y = [V::splat_float(0.0); T];
-        for (y, slab) in y.iter_mut().zip(&*slab) {
-            *y = V::floats(slab.as_ptr());
+        for t in 0..T {
+            y[t] = V::floats(slab[t].as_ptr());
         }
         for k in 0..cols {
             let w = V::floats(weights.add(16 * k));
-            for (t, y) in y.iter_mut().enumerate() {
-                *y = V::fma(w, V::splat_float(*x.add(t * stride + k)), *y);
+            for t in 0..T {
+                y[t] = V::fma(w, V::splat_float(*x.add(t * stride + k)), y[t]);
             }
         }
-        for (y, slab) in y.into_iter().zip(slab) {
-            V::store(y, slab.as_mut_ptr());
+        for t in 0..T {
+            V::store(y[t], slab[t].as_mut_ptr());
         }
     }
     T

@@ -4,6 +4,10 @@
 //! *slabs*: per 256 columns the codes are unpacked once, into memory that stays in the first-level cache, and all
 //! activation rows pass over them.
 
+// Rows of several arrays are walked in step. Not by iterators: those of vectors are not always inlined, and then have
+// no instruction set.
+#![allow(clippy::needless_range_loop)]
+
 use super::codes::{Codes, Each, bias, groups};
 use super::quantise::{Side32, Side256};
 use super::rows16::Rows16;
@@ -108,9 +112,9 @@ unsafe fn stream_rows<C: Codes, V: Rows16, S: Step, const T: usize>(
             codes = codes.add(block_bytes);
             side = side.add(scheme.side_bytes());
         }
-        for (i, y) in y.into_iter().enumerate() {
+        for i in 0..T {
             let mut values = [0.0; 16];
-            V::store(y, values.as_mut_ptr());
+            V::store(y[i], values.as_mut_ptr());
             out.put(t + i, panel.first_row, values);
         }
     }
@@ -127,7 +131,7 @@ pub(super) unsafe fn unpack<C: Codes, V: Rows16>(from: *const u8, units: usize, 
     unsafe {
         for unit in 0..units {
             let to = to.add(512 * unit);
-            groups::<C, V>(from.add(unit * C::SCHEME.unit_bytes()), &mut StoreTo(to));
+            groups::<C, V>(from.add(unit * const { C::SCHEME.unit_bytes() }), &mut StoreTo(to));
         }
     }
     bias::<C, V>()
@@ -194,7 +198,9 @@ unsafe fn slab_form<C: Codes, V: Rows16, S: Step>(
                 piece::<C, V, S, 8>(panel, plain, &rows, slab)
             } else if V::TILE == 8 && left >= 3 {
                 piece::<C, V, S, 3>(panel, plain, &rows, slab)
-            } else if V::TILE == 2 && left >= 2 {
+            } else if V::TILE == 4 && left >= 4 {
+                piece::<C, V, S, 4>(panel, plain, &rows, slab)
+            } else if V::TILE == 4 && left >= 2 {
                 piece::<C, V, S, 2>(panel, plain, &rows, slab)
             } else {
                 piece::<C, V, S, 1>(panel, plain, &rows, slab)
@@ -214,8 +220,8 @@ unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
     // SAFETY: the caller's promise.
     unsafe {
         let mut y = [V::splat_float(0.0); T];
-        for (y, slab) in y.iter_mut().zip(&*slab) {
-            *y = V::floats(slab.as_ptr());
+        for t in 0..T {
+            y[t] = V::floats(slab[t].as_ptr());
         }
         for i in 0..plain.cols / scheme.block {
             let block = plain.first / scheme.block + i;
@@ -223,8 +229,8 @@ unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
             let side = panel.side.add(block * scheme.side_bytes());
             S::step::<C, V, T, true>(&mut y, codes, side, rows, block, plain.bias);
         }
-        for (y, slab) in y.into_iter().zip(slab) {
-            V::store(y, slab.as_mut_ptr());
+        for t in 0..T {
+            V::store(y[t], slab[t].as_mut_ptr());
         }
     }
     T

@@ -95,7 +95,7 @@ impl Output<'_> {
         use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
         for t in rows {
             let at = self.start.wrapping_add(t * self.rows + first);
-            // SAFETY: a prefetch may point anywhere, and every x86-64 CPU with AVX-512 has this one.
+            // SAFETY: a prefetch may point anywhere, and every x86-64 CPU has or ignores this one.
             unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) };
         }
     }

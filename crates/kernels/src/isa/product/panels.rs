@@ -8,6 +8,9 @@ use super::{Inputs, Output, Panel, SLAB_COLS, SLAB_ROWS, entry};
 use crate::Format;
 use crate::isa::level::Level;
 
+/// Rows of results that are asked for ahead of the one that is stored.
+const AHEAD: usize = 12;
+
 /// Unpacked codes of a span of columns and 16 rows.
 #[repr(align(64))]
 pub(super) struct Codes([u8; 16 * SLAB_COLS]);
@@ -51,8 +54,13 @@ pub(super) unsafe fn int(level: Level, panel: &Panel<'_>, x: &Inputs<'_>, out: &
         let mut codes = Codes::default();
         slabs(panel, x, out, |first_row, slab, first, cols| {
             let plain = codes.unpack(level, panel, first, cols);
+            let tiles = slab.len().div_ceil(TILE_ROWS);
             for (i, slab) in slab.chunks_mut(TILE_ROWS).enumerate() {
                 let tile = first_row / TILE_ROWS + i;
+                #[cfg(target_arch = "x86_64")]
+                if let (Some(scheme), true) = (&panel.scheme, i + 1 < tiles) {
+                    x.prefetch(scheme, tile + 1, first, cols);
+                }
                 by_kind!(panel.format, C => entry::int_slab::<C>(level, panel, &plain, x, tile, slab));
             }
         });
@@ -130,6 +138,8 @@ unsafe fn slabs_of(
             add(first_row, slab, first, SLAB_COLS.min(panel.cols - first));
         }
         for (t, y) in slab.iter().enumerate() {
+            #[cfg(target_arch = "x86_64")]
+            out.prefetch(first_row + t + AHEAD..first_row + t + AHEAD + 1, panel.first_row);
             // SAFETY: the caller's promise.
             unsafe { out.put(first_row + t, panel.first_row, *y) };
         }

@@ -8,7 +8,7 @@
 // Rows of several arrays are walked in step.
 #![allow(clippy::needless_range_loop)]
 
-use super::codes::{self, Codes, Each, block_offset, block_scale, dot, min_pair, sub_scale};
+use super::codes::{self, Codes, Each, block_offset, block_scale, dot, min_pair, run, scale_pair, sub_scale};
 use super::quantise::{Line, Side32, Side256};
 use super::rows16::Rows16;
 use std::marker::PhantomData;
@@ -79,9 +79,11 @@ unsafe fn groups<C: Codes, V: Rows16, const PLAIN: bool>(unit: *const u8, each: 
     // SAFETY: the caller's promise; a plain unit is eight vectors.
     unsafe {
         if PLAIN {
-            for g in 0..8 {
-                each.take(g, V::bytes(unit.add(64 * g)));
+            // Not a loop: what is done with a group depends on which it is.
+            macro_rules! take {
+                ($($g:literal)*) => { $(each.take($g, V::bytes(unit.add(64 * $g)));)* };
             }
+            take!(0 1 2 3 4 5 6 7);
         } else {
             codes::groups::<C, V>(unit, each);
         }
@@ -89,13 +91,15 @@ unsafe fn groups<C: Codes, V: Rows16, const PLAIN: bool>(unit: *const u8, each: 
 }
 
 /// Bytes of a unit as [`groups`] reads it.
+#[inline(always)]
 const fn unit_bytes<C: Codes, const PLAIN: bool>() -> usize {
-    if PLAIN { 512 } else { C::SCHEME.unit_bytes() }
+    if PLAIN { 512 } else { const { C::SCHEME.unit_bytes() } }
 }
 
 /// Dot products of 32 columns. Activation rows lie a line apart.
 struct Dots32<C, V: Rows16, const T: usize> {
-    sums: [V::Ints; T],
+    sums: [V::Sums; T],
+    totals: [V::Ints; T],
     x: *const i8,
     codes: PhantomData<C>,
 }
@@ -103,44 +107,49 @@ struct Dots32<C, V: Rows16, const T: usize> {
 impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots32<C, V, T> {
     #[inline(always)]
     unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
+        let run = const { run::<C, V>() };
         for t in 0..T {
             // SAFETY: there are `T` rows of 32 columns at `x`.
-            self.sums[t] = unsafe { dot::<C, V>(self.sums[t], codes, self.x.add(64 * t + 4 * g)) };
+            unsafe {
+                if g.is_multiple_of(run) {
+                    self.sums[t] = V::open(self.totals[t]);
+                }
+                self.sums[t] = dot::<C, V>(self.sums[t], codes, self.x.add(64 * t + 4 * g));
+                if (g + 1).is_multiple_of(run) {
+                    self.totals[t] = V::close(self.totals[t], self.sums[t]);
+                }
+            }
         }
     }
 }
 
 /// Dot products of sub-blocks, and their sum under the sub-scales.
 struct Dots256<C, V: Rows16, const T: usize> {
-    sums: [V::Ints; T],
+    sums: [V::Sums; T],
     totals: [V::Ints; T],
-    rows: Rows<Side256>,
     x: *const i8,
     side: *const u8,
-    block: usize,
     unit: usize,
-    bias: i32,
     codes: PhantomData<C>,
 }
 
 impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots256<C, V, T> {
     #[inline(always)]
     unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
-        let per_sub = C::SCHEME.sub / 4;
-        let j = (8 * self.unit + g) / per_sub;
+        let run = const { run::<C, V>() };
         // SAFETY: there are `T` rows of 32 columns at `x`, and the scales of the block at `side`.
         unsafe {
             for t in 0..T {
-                if g.is_multiple_of(per_sub) {
-                    let sums = sum_pair::<C>(self.rows.side(t, self.block), j / 2);
-                    self.sums[t] = unbiased::<V>(self.bias, sums, j % 2);
+                if g.is_multiple_of(run) {
+                    self.sums[t] = V::open(V::splat(0));
                 }
                 self.sums[t] = dot::<C, V>(self.sums[t], codes, self.x.add(64 * t + 4 * g));
             }
-            if (g + 1).is_multiple_of(per_sub) {
-                let scale = sub_scale::<C, V>(self.side, j);
+            if (g + 1).is_multiple_of(run) {
+                let j = (8 * self.unit + g) / (C::SCHEME.sub / 4);
+                let factors = V::factors(sub_scale::<C, V>(self.side, j));
                 for t in 0..T {
-                    self.totals[t] = V::mul_add(self.totals[t], self.sums[t], scale);
+                    self.totals[t] = V::close_scaled(self.totals[t], self.sums[t], factors);
                 }
             }
         }
@@ -159,18 +168,22 @@ impl Step for Side32 {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let mut sums = [V::splat(0); T];
-            for t in 0..T {
-                // 32 bytes add up to 16 bits: the number's first half is the sum, the second only its sign.
-                sums[t] = unbiased::<V>(bias, (&raw const rows.side(t, block).sum).cast(), 0);
+            let mut totals = [V::splat(0); T];
+            if bias != 0 {
+                for t in 0..T {
+                    // 32 bytes add up to 16 bits: the number's first half is the sum, the second only its sign.
+                    let sum = (&raw const rows.side(t, block).sum).cast();
+                    totals[t] = V::dot_pairs(totals[t], V::splat(-bias & 0xffff), sum);
+                }
             }
-            let mut dots = Dots32::<C, V, T> { sums, x: rows.x(0, 32 * block), codes: PhantomData };
+            let sums = [V::open(V::splat(0)); T];
+            let mut dots = Dots32::<C, V, T> { sums, totals, x: rows.x(0, 32 * block), codes: PhantomData };
             groups::<C, V, PLAIN>(codes, &mut dots);
-            let sums = dots.sums;
+            let totals = dots.totals;
             let d = block_scale::<C, V>(side);
             for t in 0..T {
                 let scale = V::mul(d, V::splat_float(rows.side(t, block).scale));
-                y[t] = V::fma(V::to_floats(sums[t]), scale, y[t]);
+                y[t] = V::fma(V::to_floats(totals[t]), scale, y[t]);
             }
             if C::SCHEME.offset {
                 let m = block_offset::<C, V>(side);
@@ -196,16 +209,26 @@ impl Step for Side256 {
         unsafe {
             let zero = [V::splat(0); T];
             let mut dots = Dots256::<C, V, T> {
-                sums: zero,
+                sums: [V::open(V::splat(0)); T],
                 totals: zero,
-                rows: rows.from(0),
                 x: rows.x(0, 256 * block),
                 side,
-                block,
                 unit: 0,
-                bias,
                 codes: PhantomData,
             };
+            if bias != 0 {
+                // What the bias adds: itself times the sums of activations under the sub-scales.
+                let mut sums = zero;
+                for pair in 0..const { C::SCHEME.subs() } / 2 {
+                    let scales = scale_pair::<C, V>(side, pair);
+                    for t in 0..T {
+                        sums[t] = V::dot_pairs(sums[t], scales, sum_pair::<C>(rows.side(t, block), pair));
+                    }
+                }
+                for t in 0..T {
+                    dots.totals[t] = V::mul_add(zero[t], sums[t], V::splat(-bias));
+                }
+            }
             for unit in 0..8 {
                 dots.unit = unit;
                 dots.x = rows.x(0, 256 * block + 32 * unit);
@@ -220,7 +243,7 @@ impl Step for Side256 {
             if C::SCHEME.offset {
                 let dmin = block_offset::<C, V>(side);
                 let mut mins = [V::splat(0); T];
-                for pair in 0..C::SCHEME.subs() / 2 {
+                for pair in 0..const { C::SCHEME.subs() } / 2 {
                     let min = min_pair::<C, V>(side, pair);
                     for t in 0..T {
                         mins[t] = V::dot_pairs(mins[t], min, sum_pair::<C>(rows.side(t, block), pair));
@@ -232,22 +255,6 @@ impl Step for Side256 {
                 }
             }
         }
-    }
-}
-
-/// Where a sum of dots begins: `-bias` times the sum of its activations, the `which`-th of the pair at `sums`.
-///
-/// # Safety
-/// As [`Rows16`], and a pair is there.
-#[inline(always)]
-unsafe fn unbiased<V: Rows16>(bias: i32, sums: *const i16, which: usize) -> V::Ints {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if bias == 0 {
-            return V::splat(0);
-        }
-        let bias = if which == 0 { -bias & 0xffff } else { -bias << 16 };
-        V::dot_pairs(V::splat(0), V::splat(bias), sums)
     }
 }
 

@@ -64,28 +64,6 @@ pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out
     }
 }
 
-/// Asks for the activations of a tile's 256 columns: they come from the second-level cache at best.
-#[inline(always)]
-fn prefetch_lines(scheme: &Scheme, x: &Inputs<'_>, tile: usize, first: usize) {
-    let rows = x.tiling.tile_rows();
-    let ask = |start: *const u8, bytes: usize| {
-        for at in (0..bytes).step_by(64) {
-            // SAFETY: a prefetch may point anywhere.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) };
-        }
-    };
-    let line = tile * x.tiling.tile_lines() + first / 64 * rows;
-    if scheme.block == 256 {
-        ask(x.lines256.as_ptr().wrapping_add(line).cast(), 4 * 64 * rows);
-        let side = (tile * (x.tiling.cols / 256) + first / 256) * rows;
-        ask(x.sides256.as_ptr().wrapping_add(side).cast(), size_of::<Side256>() * rows);
-    } else {
-        ask(x.lines32.as_ptr().wrapping_add(line).cast(), 4 * 64 * rows);
-        let side = (tile * (x.tiling.cols / 32) + first / 32) * rows;
-        ask(x.sides32.as_ptr().wrapping_add(side).cast(), 8 * size_of::<Side32>() * rows);
-    }
-}
-
 /// Asks for the codes and scales from column `next` on, or for those of the panels that follow in memory.
 fn prefetch_weights(scheme: &Scheme, panels: &[Panel<'_>], next: usize) {
     let panel_bytes = panels.last().map_or(0, |last| last.codes.addr() - panels[0].codes.addr());
@@ -151,7 +129,7 @@ impl State {
                 let used = row..rows.min(row + TILE_ROWS);
                 let last = cols.end == total;
                 if row + TILE_ROWS < rows {
-                    prefetch_lines(scheme, x, tile + 1, cols.start);
+                    x.prefetch(scheme, tile + 1, cols.start, cols.len());
                 }
                 if last {
                     let ahead =

@@ -26,23 +26,26 @@ pub(crate) struct Avx2Rows;
 type Is = [__m256i; 2];
 type Fs = [__m256; 2];
 
-/// `maddubs` saturates sums of two products at 16 bits: below it, codes of up to seven bits are safe as they are, and
-/// signed ones through their absolute values, for `128 * 127 * 2 < 2^15`.
+/// A sum that never overflows, by the instruction that saturates: the compiler rearranges plain sums into trees,
+/// which need more registers than there are.
 #[inline(always)]
-unsafe fn dot4(sum: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+unsafe fn add_in_order(sums: __m256i, products: __m256i) -> __m256i {
     // SAFETY: the caller has AVX2.
-    unsafe {
-        let pairs = _mm256_maddubs_epi16(unsigned, signed);
-        _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-    }
+    unsafe { _mm256_adds_epi16(sums, products) }
 }
 
 impl Rows16 for Avx2Rows {
     type Bytes = Is;
     type Ints = Is;
     type Floats = Fs;
+    /// Two i16 of each row. `maddubs` saturates: codes of up to seven bits are safe as they are, and signed ones
+    /// through their absolute values, for `128 * 127 * 2 < 2^15`.
+    type Sums = Is;
+    /// Every factor twice, as a pair of i16.
+    type Factors = Is;
 
-    const TILE: usize = 2;
+    const TILE: usize = 4;
+    const ROOM: i32 = i16::MAX as i32;
     const STREAM: usize = 1;
     const WIDE_BIAS: i32 = 0;
 
@@ -68,13 +71,25 @@ impl Rows16 for Avx2Rows {
             both!(I => _mm256_shuffle_epi8(table, codes[I]))
         }
         fn wide(signed: Is) -> Is { signed }
-        fn dot(sum: Is, codes: Is, x: *const i8) -> Is {
-            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-            both!(I => dot4(sum[I], codes[I], x))
+        fn open(_total: Is) -> Is { [_mm256_setzero_si256(); 2] }
+        fn close(total: Is, sums: Is) -> Is { Self::close_scaled(total, sums, [_mm256_set1_epi16(1); 2]) }
+        fn close_scaled(total: Is, sums: Is, factors: Is) -> Is {
+            both!(I => _mm256_add_epi32(total[I], _mm256_madd_epi16(sums[I], factors[I])))
         }
-        fn dot_wide(sum: Is, codes: Is, x: *const i8) -> Is {
+        fn factors(x: Is) -> Is { Self::pairs(x, x) }
+        fn pairs(low: Is, high: Is) -> Is {
+            both!(I => _mm256_blend_epi16::<0b1010_1010>(low[I], _mm256_slli_epi32::<16>(high[I])))
+        }
+        fn dot(sums: Is, codes: Is, x: *const i8) -> Is {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-            both!(I => dot4(sum[I], _mm256_abs_epi8(codes[I]), _mm256_sign_epi8(x, codes[I])))
+            both!(I => add_in_order(sums[I], _mm256_maddubs_epi16(codes[I], x)))
+        }
+        fn dot_wide(sums: Is, codes: Is, x: *const i8) -> Is {
+            let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
+            both!(I => {
+                let products = _mm256_maddubs_epi16(_mm256_abs_epi8(codes[I]), _mm256_sign_epi8(x, codes[I]));
+                add_in_order(sums[I], products)
+            })
         }
         fn dot_pairs(sum: Is, pairs: Is, x: *const i16) -> Is {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());

@@ -11,8 +11,11 @@ impl Rows16 for Avx512Rows {
     type Bytes = __m512i;
     type Ints = __m512i;
     type Floats = __m512;
+    type Sums = __m512i;
+    type Factors = __m512i;
 
     const TILE: usize = 8;
+    const ROOM: i32 = i32::MAX;
     const STREAM: usize = 4;
     const WIDE_BIAS: i32 = 128;
 
@@ -32,6 +35,15 @@ impl Rows16 for Avx512Rows {
             _mm512_shuffle_epi8(table, codes)
         }
         fn wide(signed: __m512i) -> __m512i { _mm512_xor_si512(signed, _mm512_set1_epi8(-128)) }
+        fn open(total: __m512i) -> __m512i { total }
+        fn close(_total: __m512i, sums: __m512i) -> __m512i { sums }
+        fn close_scaled(total: __m512i, sums: __m512i, factors: __m512i) -> __m512i {
+            Self::mul_add(total, sums, factors)
+        }
+        fn factors(x: __m512i) -> __m512i { x }
+        fn pairs(low: __m512i, high: __m512i) -> __m512i {
+            _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32(0xffff)), _mm512_slli_epi32::<16>(high))
+        }
         fn dot(sum: __m512i, codes: __m512i, x: *const i8) -> __m512i {
             _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(x.cast::<i32>().read_unaligned()))
         }

@@ -26,11 +26,17 @@ pub(crate) trait Rows16: Copy {
     type Bytes: Copy;
     /// One i32 of each row.
     type Ints: Copy;
+    /// A sum under way of each row, which may be narrower than an i32.
+    type Sums: Copy;
+    /// A factor of each row, as [`Rows16::close_scaled`] takes it.
+    type Factors: Copy;
     /// One f32 of each row.
     type Floats: Copy;
 
     /// Activation rows of the largest register tile.
     const TILE: usize;
+    /// The largest magnitude that a sum under way can have.
+    const ROOM: i32;
     /// Activation rows that a stream takes at once; more than these take slabs. 0: all take slabs.
     const STREAM: usize;
     /// What [`Rows16::dot_wide`] has added to every code that [`Rows16::wide`] or a table gave it.
@@ -47,10 +53,18 @@ pub(crate) trait Rows16: Copy {
     /// Signed bytes made ready for [`Rows16::dot_wide`].
     unsafe fn wide(signed: Self::Bytes) -> Self::Bytes;
 
-    /// `sum` plus the dot product of each row's four codes (0..=63) with the four signed bytes at `x`.
-    unsafe fn dot(sum: Self::Ints, codes: Self::Bytes, x: *const i8) -> Self::Ints;
+    /// Begins sums, at `total` or at zero; only [`Rows16::close`] may follow in the first case.
+    unsafe fn open(total: Self::Ints) -> Self::Sums;
+    /// `sums` plus the dot product of each row's four codes (0..=63) with the four signed bytes at `x`.
+    unsafe fn dot(sums: Self::Sums, codes: Self::Bytes, x: *const i8) -> Self::Sums;
     /// The same for codes from [`Rows16::wide`].
-    unsafe fn dot_wide(sum: Self::Ints, codes: Self::Bytes, x: *const i8) -> Self::Ints;
+    unsafe fn dot_wide(sums: Self::Sums, codes: Self::Bytes, x: *const i8) -> Self::Sums;
+    /// `total` plus sums that were opened with it.
+    unsafe fn close(total: Self::Ints, sums: Self::Sums) -> Self::Ints;
+    /// `total` plus `factors` times sums that were opened with zero.
+    unsafe fn close_scaled(total: Self::Ints, sums: Self::Sums, factors: Self::Factors) -> Self::Ints;
+    /// Numbers of at most 15 bits and a sign, as factors.
+    unsafe fn factors(x: Self::Ints) -> Self::Factors;
     /// `sum` plus the product of each row's pair of i16 with the pair at `x`.
     unsafe fn dot_pairs(sum: Self::Ints, pairs: Self::Ints, x: *const i16) -> Self::Ints;
 
@@ -66,6 +80,8 @@ pub(crate) trait Rows16: Copy {
     /// Nibbles of a byte (low first) as a pair of i16.
     unsafe fn nibble_pairs(x: Self::Ints) -> Self::Ints;
     unsafe fn sub_ints(x: Self::Ints, y: Self::Ints) -> Self::Ints;
+    /// Pairs of i16: of `low` and of `high`, both within 16 bits with their sign.
+    unsafe fn pairs(low: Self::Ints, high: Self::Ints) -> Self::Ints;
     /// `sum + x * y`.
     unsafe fn mul_add(sum: Self::Ints, x: Self::Ints, y: Self::Ints) -> Self::Ints;
 

@@ -30,8 +30,11 @@ impl Rows16 for PortableRows {
     type Bytes = B;
     type Ints = I;
     type Floats = F;
+    type Sums = I;
+    type Factors = I;
 
     const TILE: usize = 1;
+    const ROOM: i32 = i32::MAX;
     const STREAM: usize = 0;
     const WIDE_BIAS: i32 = 0;
 
@@ -43,6 +46,11 @@ impl Rows16 for PortableRows {
         fn sub_ints(x: I, y: I) -> I { zip(x, y, |x, y| x - y) }
         fn look_up(table: &[i8; 16], codes: B) -> B { codes.map(|c| table[usize::from(c & 15)] as u8) }
         fn wide(signed: B) -> B { signed }
+        fn open(total: I) -> I { total }
+        fn close(_total: I, sums: I) -> I { sums }
+        fn close_scaled(total: I, sums: I, factors: I) -> I { Self::mul_add(total, sums, factors) }
+        fn factors(x: I) -> I { x }
+        fn pairs(low: I, high: I) -> I { zip(low, high, |low, high| low & 0xffff | high << 16) }
         fn dot(sum: I, codes: B, x: *const i8) -> I {
             dot4(sum, x.cast::<[i8; 4]>().read_unaligned(), |i| i32::from(codes[i]))
         }
