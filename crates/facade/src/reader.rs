@@ -101,7 +101,8 @@ impl Reader {
         for window in &windows.0 {
             for (part, tokens) in window.chunks(TOGETHER).enumerate() {
                 let start = part * TOGETHER;
-                let chunk = Chunk { tokens, start, pages: &pages, slot: 0, logits: Logits::All };
+                let chunk =
+                    Chunk { tokens, start, pages: &pages, slot: 0, logits: Logits::All, adapter: None };
                 self.model.forward(&[chunk], &mut self.cache, &mut self.scratch, &mut logits);
                 let rows = logits.chunks_exact(logits.len() / tokens.len());
                 for (logits, &next) in rows.zip(&window[start + 1..]) {

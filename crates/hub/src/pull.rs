@@ -207,7 +207,7 @@ impl<'a> Hub<'a> {
             known.iter().filter(|record| record.repo().as_ref() == Some(&plan.repo)).collect();
         let mut files = Vec::new();
         for file in &plan.files {
-            let recorded = self.file(&client, plan, file, &cache, &known, listener)?;
+            let recorded = self.file(&client, plan, file, cache, &known, listener)?;
             cache.link(&plan.repo, &plan.commit, &file.path, &recorded.blob)?;
             files.push(recorded);
         }

@@ -8,7 +8,7 @@ use common::{Run, difference, load, load_with};
 use sampan_fixtures::{Family, Kind};
 use sampan_kernels::{Format, Options};
 use sampan_model::export::ExportOptions;
-use sampan_model::{Adapter, Cache, CacheSizes, Chunk, KvFormat, Logits, Model, PAGE, Scratch};
+use sampan_model::{Adapter, Cache, CacheSizes, Chunk, KvFormat, Logits, Model, Scratch};
 use sampan_weights::{AdapterFiles, Checkpoint, Dtype, gguf, safetensors};
 use serde_json::json;
 use std::path::{Path, PathBuf};

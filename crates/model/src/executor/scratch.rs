@@ -10,8 +10,8 @@ use super::latent::LatentScratch;
 use super::moe::MoeScratch;
 use super::product::Products;
 use crate::plan::{Ffn, Mixer, Parallel, Plan};
+use sampan_kernels::InputSquares;
 use sampan_kernels::ops::RopeAngles;
-use sampan_kernels::{InputSquares, MatmulScratch};
 
 /// Memory that forward passes reuse.
 #[derive(Debug, Default)]
@@ -38,12 +38,12 @@ pub struct Scratch {
 impl Scratch {
     /// Records what every matrix is multiplied with from now on, for [`Model::importance`](crate::Model::importance).
     pub fn record_inputs(&mut self) {
-        self.matmul.record_inputs();
+        self.matmul.scratch.record_inputs();
     }
 
     /// What was recorded; recording ends.
     pub fn take_inputs(&mut self) -> InputSquares {
-        self.matmul.take_inputs()
+        self.matmul.scratch.take_inputs()
     }
 
     /// Bytes of activations for a batch of `tokens`, its quantised copies included.
