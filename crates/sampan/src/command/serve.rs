@@ -1,12 +1,13 @@
 //! `sampan serve`: models behind the APIs that programs already speak.
 
+use super::fetch::source;
 use super::say;
 use crate::cli::Context;
 use crate::environment::Environment;
 use crate::error::{AppError, Result};
-use crate::flags::LoadArgs;
+use crate::flags::{HubArgs, LoadArgs};
 use clap::{Args, ValueEnum};
-use sampan::{DEFAULT_SPECULATE, LoadOptions};
+use sampan::{DEFAULT_SPECULATE, LoadOptions, Source};
 use sampan_serve::{KeepAlive, Key, Limits, Named, ServeError, ServeOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ use std::time::Duration;
 /// Listens on this machine only, unless --host says otherwise; then clients need an API key.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
-    /// Models to serve: files, folders or `mini`; `NAME=MODEL` gives one another name. The first answers requests that
-    /// name none
+    /// Models to serve: files, folders, names as for `sampan pull`, or `mini`; `NAME=MODEL` gives one another name. The
+    /// first answers requests that name none
     #[arg(value_name = "MODEL", default_value = "mini")]
     models: Vec<String>,
     #[command(flatten)]
@@ -38,6 +39,8 @@ pub(crate) struct ServeArgs {
     /// Seconds that a model stays in memory after its last request [default: for ever]
     #[arg(long, value_name = "SECONDS")]
     keep_alive: Option<u64>,
+    #[command(flatten)]
+    hub: HubArgs,
     #[command(flatten)]
     edge: EdgeArgs,
     #[command(flatten)]
@@ -104,7 +107,12 @@ enum LogForm {
 pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<()> {
     let keys = keys(&args, &context.environment)?;
     log(args.log, context.terminal.stderr && context.terminal.colour);
-    let models: Vec<Named> = args.models.iter().map(|text| Named::parse(text)).collect();
+    let mut models: Vec<Named> = args.models.iter().map(|text| Named::parse(text)).collect();
+    for model in &mut models {
+        if let Source::Path(path) = &model.source {
+            model.source = source(&path.to_string_lossy(), &args.hub, context, false)?;
+        }
+    }
     for (at, model) in models.iter().enumerate() {
         if models[..at].iter().any(|other| other.name == model.name) {
             return Err(AppError::user(format!("two models are called {:?}", model.name))
