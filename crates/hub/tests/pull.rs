@@ -330,11 +330,12 @@ fn an_interrupted_pull_goes_on_where_it_was() {
 #[test]
 fn of_two_pulls_at_once_one_waits_and_fetches_nothing() {
     let world = quantised();
-    world.hub.fault("/storage/", Fault::Slow(20_000), 1000);
+    world.hub.fault("/storage/", Fault::Stall(20_000), 1);
     let waited = Mutex::new(0);
     let listener = |event: Event<'_>| {
         if matches!(event, Event::Waiting) {
             *waited.lock().unwrap() += 1;
+            world.hub.mend();
         }
     };
     std::thread::scope(|scope| {
