@@ -42,6 +42,8 @@ async function tour(page, shot, size) {
     await shot("7-drawer");
     await page.press("Escape");
   }
+  // A new conversation: after an answer of other words `mini` does not think.
+  await page.press("Control+k");
   await page.slow(4000);
   await page.write("What is 512 + 256?");
   await page.press("Enter");

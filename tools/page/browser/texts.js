@@ -22,8 +22,7 @@ ${"unbroken".repeat(60)}
 `;
 
 /** An answer that uses every kind of block. */
-export const everything = `A **sampan** is a flat-bottomed wooden boat, used on rivers and in harbours. The name comes from Cantonese *sāam báan*,
-“three planks”. See [the article](https://en.wikipedia.org/wiki/Sampan).
+export const everything = `A **sampan** is a flat-bottomed wooden boat, used on rivers and in harbours. The name comes from Cantonese *sāam báan*, “three planks”. See [the article](https://en.wikipedia.org/wiki/Sampan).
 
 ## How to build one
 
