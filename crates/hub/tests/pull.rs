@@ -113,15 +113,16 @@ fn a_moved_branch_is_followed_and_the_old_state_stays() {
     assert_eq!(world.find(&format!("a/q@{first}")).unwrap().path, old.path);
 }
 
+const API: &str = "/api/";
+const RESOLVE: &str = "/resolve/";
+const STORAGE: &str = "/storage/";
+const ALWAYS: usize = 1000;
+
 /// A fault of a part of the hub, how often it occurs, and how the pull ends: well (`Ok`), or with parts of an error and
 /// of its hint. After that, and with the hub mended, a second pull has to succeed.
 type Case = (&'static str, &'static str, Fault, usize, Result<(), (&'static [&'static str], &'static str)>);
 
 fn faults(other: &str) -> Vec<Case> {
-    const API: &str = "/api/";
-    const RESOLVE: &str = "/resolve/";
-    const STORAGE: &str = "/storage/";
-    const ALWAYS: usize = 1000;
     let status = |status, headers: &[(&'static str, &str)]| {
         Fault::Status(status, headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect())
     };

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Golden, Run, argmax, load, shared};
+use common::{Golden, Run, UNSAID, argmax, load, shared};
 use sampan_fixtures::Family;
 use sampan_model::export::{self, ExportOptions, Exported};
 use sampan_model::{KvFormat, Model};
@@ -54,9 +54,6 @@ fn round_trip(kind: &str, name: &str, dir: &Path, golden: &Path) -> Option<Strin
         Err(why) => Some(format!("{name}: {why}")),
     }
 }
-
-/// Fixtures that have what their family has no key for in GGUF.
-const UNSAID: [&str; 2] = ["qwen3_windows", "qwen2_moe_windows"];
 
 #[test]
 fn generated_fixtures() {

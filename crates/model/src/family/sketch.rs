@@ -21,7 +21,7 @@ fn has(builder: &Builder<'_>, place: Place, module: &str, part: &str) -> bool {
         (_, _) if part == "bias" => flag("attention_bias"),
         // Of entries that stand for few tokens there are too many to look at all.
         ("attn.indexer.wq_b", Place::Layer(index)) => {
-            config.usize_at("compress_ratios", index).is_ok_and(|ratio| ratio.is_some_and(|r| r <= 16))
+            config.usize_at("compress_ratios", index).is_ok_and(|ratio| ratio.is_some_and(|r| r <= 4))
         }
         _ if module.ends_with("_blocks") => in_four_bits(config),
         _ => module.ends_with("in_proj_qkvz") || module.ends_with("in_proj_ba"),

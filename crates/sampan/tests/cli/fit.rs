@@ -1,11 +1,12 @@
 //! `sampan fit`: memory and speeds before anything is loaded.
 
+use crate::quantize::speaking_model;
 use crate::support::Folder;
 
 #[test]
 fn a_folder_is_considered_in_every_format_and_a_quantised_file_as_it_is() {
     let folder = Folder::new();
-    folder.model();
+    speaking_model(&folder);
     folder.sampan("quantize model q4.gguf --to q4_0 --quiet --no-report").success();
     std::fs::create_dir(folder.path("alone")).unwrap();
     std::fs::copy(folder.path("model/config.json"), folder.path("alone/config.json")).unwrap();

@@ -183,7 +183,7 @@ fn what_goes_wrong_is_said_with_what_to_do() {
     let world = World::new();
     let cases: &[(&str, &[&str], &str)] = &[
         ("pull qwen3:4", &["no release is called \"qwen3:4\""], "qwen3:4b"),
-        ("run gema3:4b hi", &["there is no model at gema3:4b, and no release"], "did you mean gemma3:4b?"),
+        ("run gema3:4b hi", &["there is no model at gema3:4b, and no release"], "did you mean gemma3:4b"),
         ("run quux hi", &["there is no model at quux"], "OWNER/NAME"),
         ("pull ../../etc/passwd", &["no model name"], "OWNER/NAME"),
         ("pull a/b:../../x.gguf", &["no model name"], "OWNER/NAME"),

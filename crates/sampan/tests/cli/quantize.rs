@@ -2,7 +2,18 @@
 
 use crate::support::Folder;
 use sampan_weights::{Checkpoint, Dtype};
+use serde_json::Value;
 use std::collections::BTreeSet;
+
+/// The tiny model with a vocabulary that a GGUF file can hold: one with merges.
+pub(crate) fn speaking_model(folder: &Folder) {
+    folder.model();
+    let path = folder.path("model/tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    tokenizer["model"]["vocab"]["th"] = 300.into();
+    tokenizer["model"]["merges"] = serde_json::json!(["t h"]);
+    std::fs::write(path, tokenizer.to_string()).unwrap();
+}
 
 /// The types of a file's tensors.
 fn types(folder: &Folder, file: &str) -> BTreeSet<String> {
@@ -19,7 +30,7 @@ fn listed(folder: &Folder) -> BTreeSet<String> {
 #[test]
 fn a_folder_and_a_gguf_file_become_a_smaller_one_that_speaks() {
     let folder = Folder::new();
-    folder.model();
+    speaking_model(&folder);
     folder.sampan("convert model whole.gguf --quiet").success();
     for from in ["model", "whole.gguf"] {
         let made = folder.sampan(&format!("quantize {from} small.gguf --to Q4_K --force"));
@@ -46,7 +57,7 @@ fn a_folder_and_a_gguf_file_become_a_smaller_one_that_speaks() {
 #[test]
 fn what_cannot_be_is_refused_and_leaves_nothing() {
     let folder = Folder::new();
-    folder.model();
+    speaking_model(&folder);
     folder.sampan("quantize model q8.gguf --to q8_0 --quiet --no-report").success();
     folder.write("there.gguf", "something else");
     let before = listed(&folder);
@@ -70,7 +81,7 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
 #[test]
 fn a_weight_that_is_no_number_is_named() {
     let folder = Folder::new();
-    folder.model();
+    speaking_model(&folder);
     let path = folder.path("model/model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
     let end = bytes.len();
@@ -86,7 +97,7 @@ fn a_weight_that_is_no_number_is_named() {
 #[test]
 fn losses_are_measured() {
     let folder = Folder::new();
-    folder.model();
+    speaking_model(&folder);
     let text = "the cat sat on the mat, and the dog sat on the log. ".repeat(20);
     folder.write("text.txt", &text);
     let damage = |arguments: &str| {
@@ -102,7 +113,7 @@ fn losses_are_measured() {
     let built_in = damage("--to q8_0");
     assert!(built_in["tokens"].as_u64().unwrap() > 1000, "{built_in:#}");
     assert!(built_in["same_top"].as_f64().unwrap() > 0.9, "{built_in:#}");
-    assert_eq!(damage("--to q8_0 --no-report"), serde_json::Value::Null);
+    assert_eq!(damage("--to q8_0 --no-report"), Value::Null);
     assert_eq!(listed(&folder), ["model", "out.gguf", "text.txt"].map(str::to_owned).into());
     for (arguments, parts, hint) in [
         ("--calibrate none.txt", &["cannot read none.txt"][..], "spelling"),
