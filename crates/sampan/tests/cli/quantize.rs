@@ -84,8 +84,9 @@ fn a_weight_that_is_no_number_is_named() {
     speaking_model(&folder);
     let path = folder.path("model/model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
-    let end = bytes.len();
-    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    // The first tensor, a matrix, begins behind the header and its length.
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap());
+    bytes[8 + header as usize..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(path, bytes).unwrap();
     let damaged = folder.sampan("quantize model out.gguf --to q4_0 --no-report");
     damaged.mistake(&["tensor model.", "NaN"], "damaged").unwrap();
