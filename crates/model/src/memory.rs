@@ -30,7 +30,7 @@ impl Plan {
         Memory {
             weights: self.kept().map(|tensor| held_bytes(kernels, tensor)).sum(),
             kv: pages * self.kv_bytes_per_page(kv) + self.slot_bytes(kv, pages),
-            scratch: Scratch::bytes(self, batch.min(context)),
+            scratch: Scratch::bytes(self, batch.min(context), context),
         }
     }
 

@@ -127,6 +127,8 @@ fn top_k(scores: &[f32], k: usize) -> Vec<u32> {
         best.select_nth_unstable_by(k - 1, |a, b| score(b).total_cmp(&score(a)).then(a.cmp(b)));
     }
     best.truncate(k);
+    // Many rows have lists at a time: each keeps what it chose, and not the room of all that it chose from.
+    best.shrink_to_fit();
     best.sort_unstable();
     best
 }

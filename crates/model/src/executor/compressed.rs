@@ -62,6 +62,12 @@ impl CompressedScratch {
         plan.q_down.linear.rows + 2 * plan.q.rows + 2 * plan.kv.rows + 2 * plan.o.cols + entries + index
     }
 
+    /// Entries that a row lists at most in a context: those that an index chooses, or all.
+    pub(super) fn listed(plan: &Compressed, context: usize) -> usize {
+        let Some(Entries { compressor, index }) = &plan.entries else { return 0 };
+        index.as_ref().map_or(usize::MAX, |index| index.top_k).min(context / compressor.ratio)
+    }
+
     fn resize(&mut self, plan: &Compressed, n: usize) {
         self.down.resize(n * plan.q_down.linear.rows, 0.0);
         self.q.resize(n * plan.q.rows, 0.0);

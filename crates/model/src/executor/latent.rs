@@ -54,7 +54,8 @@ impl LatentScratch {
         let down = plan.q_down.map_or(0, |down| down.linear.rows);
         let narrow = plan.plain.max(plan.value_dim);
         let block = plan.heads * (narrow + 2 * plan.rank + plan.rank + plan.rotated);
-        (down + plan.q.rows + plan.kv.rows + plan.o.cols + index, BLOCK * block)
+        let listed = plan.index.as_ref().map_or(0, |index| index.top_k);
+        (down + plan.q.rows + plan.kv.rows + plan.o.cols + index, BLOCK * (block + listed))
     }
 
     fn resize(&mut self, plan: &Latent, n: usize) {

@@ -46,8 +46,8 @@ impl Scratch {
         self.matmul.scratch.take_inputs()
     }
 
-    /// Bytes of activations for a batch of `tokens`, its quantised copies included.
-    pub(crate) fn bytes(plan: &Plan, tokens: usize) -> usize {
+    /// Bytes of activations for a batch of `tokens` in a context, its quantised copies and lists of entries included.
+    pub(crate) fn bytes(plan: &Plan, tokens: usize, context: usize) -> usize {
         // Numbers per token and numbers once, of the widest layer of each kind.
         let (mut kinds, mut once) = ([0; 6], 0);
         // Numbers per token that go into a product at once.
@@ -64,7 +64,10 @@ impl Scratch {
                     widest = widest.max(l.o.cols);
                     (1, numbers)
                 }
-                Mixer::Compressed(c) => (2, CompressedScratch::numbers(c)),
+                // Entries are listed in numbers of as many bytes.
+                Mixer::Compressed(c) => {
+                    (2, CompressedScratch::numbers(c) + CompressedScratch::listed(c, context))
+                }
                 Mixer::Delta(d) => {
                     widest = widest.max(d.o.cols);
                     (3, DeltaScratch::numbers(d))
