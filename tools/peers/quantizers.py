@@ -5,7 +5,8 @@
 SAMPAN is the program; SOURCE.gguf is first decoded to float32 (`mini.gguf` of the repository has weights that were
 trained). Each MIX (default: all that both know) is written by both from the same file; the table gives for each mix and
 type the root-mean-square error of the weights relative to their own root mean square, of both, their ratio (below 1:
-sampan is nearer to the original), and the bits per weight. `--tensors` has a row for each tensor. `--heavy` replaces the
+sampan is nearer to the original), and the bits per weight. With `--text FILE` llama.cpp also reads the text with the
+original and both files, and a second table gives the mean Kullback-Leibler divergence from the original, in nats. `--tensors` has a row for each tensor. `--heavy` replaces the
 weights by made-up ones of the same shapes with heavy tails (Student's t, 4 degrees of freedom). Says where the two chose
 different types. Needs llama-cpp-python, gguf and numpy.
 """
@@ -92,11 +93,32 @@ def compare(mix, original, ours, theirs, each_tensor):
         yield mix, what, len(rows), (a / x) ** 0.5, (b / x) ** 0.5, 8 * our_bytes / n, 8 * their_bytes / n
 
 
+def thoughts(path, text):
+    """Logarithms of probabilities after each of the first 4,096 tokens, in windows of 512."""
+    model = ll.Llama(str(path), n_ctx=512, n_batch=512, logits_all=True, verbose=False, n_threads=2)
+    ids = model.tokenize(text, add_bos=False, special=False)[:4096]
+    rows = []
+    for start in range(0, len(ids), 512):
+        window = ids[start : start + 512]
+        model.reset()
+        model.eval(window)
+        x = np.array(model.scores[: len(window)], dtype=np.float64)
+        x -= x.max(axis=1, keepdims=True)
+        rows.append(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+    return np.concatenate(rows)
+
+
+def divergence(original, changed):
+    each = (np.exp(original) * (original - changed)).sum(axis=1)
+    return each.mean(), each.std() / len(each) ** 0.5
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sampan")
     parser.add_argument("source")
     parser.add_argument("mixes", nargs="*", default=list(MIXES))
+    parser.add_argument("--text", type=Path)
     parser.add_argument("--heavy", action="store_true")
     parser.add_argument("--tensors", action="store_true")
     arguments = parser.parse_args()
@@ -108,14 +130,22 @@ def main():
         original = weights(source)
         print("| mix | type | tensors | sampan | llama.cpp | ratio | bits | bits there |")
         print("|---|---|--:|--:|--:|--:|--:|--:|")
-        times = {}
+        times, losses = {}, {}
+        text = arguments.text.read_bytes() if arguments.text else None
+        before = thoughts(source, text) if text else None
         for mix in arguments.mixes:
             a = timed(by_sampan, arguments.sampan, source, ours, mix)
             b = timed(by_llama, source, theirs, mix)
             times[mix] = (a, b)
+            if text:
+                losses[mix] = tuple(divergence(before, thoughts(file, text)) for file in (ours, theirs))
             for row in compare(mix, original, weights(ours), weights(theirs), arguments.tensors):
                 mix, what, count, a, b, bits, their_bits = row
                 print(f"| {mix} | {what} | {count} | {a:.5f} | {b:.5f} | {a / b:.3f} | {bits:.2f} | {their_bits:.2f} |")
+        if text:
+            print("\n| mix | sampan | llama.cpp | ratio |\n|---|--:|--:|--:|")
+        for mix, ((a, da), (b, db)) in losses.items():
+            print(f"| {mix} | {a:.5f} +- {da:.5f} | {b:.5f} +- {db:.5f} | {a / b:.3f} |")
         print("\nseconds: " + ", ".join(f"{mix} {a:.1f} / {b:.1f}" for mix, (a, b) in times.items()))
 
 
