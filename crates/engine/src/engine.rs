@@ -2,7 +2,7 @@
 
 use crate::forward::{Forward, Loaded};
 use crate::options::{EngineOptions, EngineStats};
-use crate::request::{Event, FinishReason, Request, RequestId};
+use crate::request::{Event, FinishReason, Logprob, Request, RequestId};
 use crate::sampler::{Choice, Sampler};
 use crate::scheduler::{Scheduler, Work};
 use crate::sequence::Sequence;
@@ -77,7 +77,7 @@ impl Engine {
     /// Ends a request; its last event comes with the next step. Without effect if it has already ended.
     pub fn cancel(&mut self, id: RequestId) {
         if let Some(seq) = self.scheduler.remove(id) {
-            self.pending.push_back(finished(&seq, FinishReason::Cancelled));
+            self.pending.push_back(finished(&seq, FinishReason::Cancelled, None));
         }
     }
 
@@ -164,6 +164,7 @@ impl Engine {
             self.totals.accepted_tokens += choices.len().saturating_sub(1) as u64;
             let seq = &mut self.scheduler.running[work.index];
             let (id, chosen) = (seq.id, !choices.is_empty());
+            let mut last = None;
             for choice in choices {
                 match choice {
                     Ok((token, logprob)) => {
@@ -173,23 +174,25 @@ impl Engine {
                             self.totals.cached_tokens += seq.cached as u64;
                         }
                         seq.push(token);
-                        if !seq.stop_tokens.contains(&token) {
+                        if seq.stop_tokens.contains(&token) {
+                            last = logprob;
+                        } else {
                             events.push(Event::Token { id, token, logprob });
                         }
                     }
-                    Err(reason) => ended.push((id, reason)),
+                    Err(reason) => ended.push((id, reason, None)),
                 }
             }
             self.scheduler.record(ran);
             let seq = &self.scheduler.running[work.index];
             // Without a choice, all is computed only of a request that wants no token.
             if chosen || seq.outstanding() == 0 {
-                ended.extend(seq.finish().map(|reason| (id, reason)));
+                ended.extend(seq.finish().map(|reason| (id, reason, last)));
             }
         }
-        for (id, reason) in ended {
+        for (id, reason, logprob) in ended {
             if let Some(seq) = self.scheduler.remove(id) {
-                events.push(finished(&seq, reason));
+                events.push(finished(&seq, reason, logprob));
             }
         }
         debug_assert_eq!(if self.is_idle() { self.check() } else { Ok(()) }, Ok(()));
@@ -238,6 +241,6 @@ fn is_ready(seq: &Sequence, work: Work) -> bool {
     seq.outstanding() == work.tokens && seq.finish().is_none()
 }
 
-fn finished(seq: &Sequence, reason: FinishReason) -> Event {
-    Event::Finished { id: seq.id, reason, usage: seq.usage() }
+fn finished(seq: &Sequence, reason: FinishReason, logprob: Option<Logprob>) -> Event {
+    Event::Finished { id: seq.id, reason, logprob, usage: seq.usage() }
 }

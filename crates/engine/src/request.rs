@@ -118,6 +118,8 @@ pub enum Event {
         id: RequestId,
         /// Why.
         reason: FinishReason,
+        /// Of the stop token that ended it, where [`Sampling::logprobs`] asks for it.
+        logprob: Option<Logprob>,
         /// What it cost.
         usage: Usage,
     },

@@ -131,7 +131,7 @@ fn run(engine: &mut Engine, requests: &[Request]) -> Vec<(Answer, usize)> {
                     let logprob = logprob.expect("asked for").logprob;
                     answers.entry(id).or_insert_with(Vec::new).push((token, logprob));
                 }
-                Event::Finished { id, reason, usage } => {
+                Event::Finished { id, reason, usage, .. } => {
                     assert_eq!(reason, FinishReason::Length);
                     cached.insert(id, usage.cached_tokens);
                 }

@@ -47,6 +47,8 @@ pub struct LoadOptions {
     pub speculate: usize,
     /// Sequences that are computed at the same time.
     pub streams: usize,
+    /// Bytes to leave for what is loaded beside the model: adapters.
+    pub reserve: u64,
     /// Tokens that the cache holds of all sequences together. `None`: as many as [`DEFAULT_SHARES`] full contexts (one
     /// for each sequence, if these are fewer), and less, but at least one, if only that fits into memory.
     pub pool: Option<usize>,
@@ -64,6 +66,7 @@ impl Default for LoadOptions {
             check_memory: true,
             speculate: DEFAULT_SPECULATE,
             streams: 1,
+            reserve: 0,
             pool: None,
         }
     }
@@ -179,6 +182,8 @@ impl Prepared {
             None => Arc::new(options.kernels()?),
         };
         let available = if options.check_memory { available_memory() } else { None };
+        let available =
+            available.map(|a| AvailableMemory { bytes: a.bytes.saturating_sub(options.reserve), ..a });
         let memory_at =
             |(context, pool): (usize, usize)| needed_memory(&plan, &kernels, options, context.max(pool));
         let fits = |sizes| available.is_none_or(|a| memory_at(sizes).total() as u64 <= a.bytes);

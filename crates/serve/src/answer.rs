@@ -38,10 +38,12 @@ pub(crate) struct Scored {
 /// A step of an answer. Each choice gets texts, then exactly one `Ended` or `Failed`.
 #[derive(Clone, Debug)]
 pub(crate) enum Piece {
+    /// Scores of the prompt's tokens, from its first token on; where they were asked for, before any text.
+    Prompt(Vec<Scored>),
     /// More text, with the scores of the tokens that it came from.
     Text { part: Part, text: String, scores: Vec<Scored> },
-    /// More of a tool call.
-    Call(Call),
+    /// More of a tool call, with the scores of the tokens that it came from.
+    Call(Call, Vec<Scored>),
     /// The content so far was reasoning after all.
     ContentWasReasoning,
     /// The choice is complete.
@@ -83,6 +85,8 @@ pub(crate) struct Ending {
     pub(crate) reasoning_tokens: usize,
     /// Scores of tokens that made no text.
     pub(crate) scores: Vec<Scored>,
+    /// That of the token that ended it.
+    pub(crate) stop: Option<Scored>,
     /// What the client should know.
     pub(crate) warnings: Vec<String>,
 }
@@ -100,6 +104,8 @@ pub(crate) enum Finish {
     Length,
     /// The context is full.
     Context,
+    /// What restricts the answer knew no further, for this reason.
+    Broken(String),
 }
 
 impl Finish {
@@ -108,7 +114,7 @@ impl Finish {
         match self {
             Finish::Stop | Finish::StopString(_) => "stop",
             Finish::Calls => "tool_calls",
-            Finish::Length | Finish::Context => "length",
+            Finish::Length | Finish::Context | Finish::Broken(_) => "length",
         }
     }
 }
@@ -116,10 +122,14 @@ impl Finish {
 /// A complete answer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choice {
+    /// Scores of the prompt's tokens, where they were asked for.
+    pub(crate) prompt: Vec<Scored>,
     pub(crate) reasoning: String,
     pub(crate) content: String,
     pub(crate) calls: Vec<ToolCall>,
     pub(crate) scores: Vec<Scored>,
+    /// How many of these are of the reasoning.
+    pub(crate) thought: usize,
     pub(crate) ending: Option<Ending>,
 }
 
@@ -127,24 +137,34 @@ impl Choice {
     fn take(&mut self, piece: Piece) -> Result<(), Failure> {
         match piece {
             Piece::Text { part, text, scores } => {
+                self.scores.extend(scores);
                 match part {
-                    Part::Reasoning => self.reasoning.push_str(&text),
+                    Part::Reasoning => {
+                        self.reasoning.push_str(&text);
+                        self.thought = self.scores.len();
+                    }
                     Part::Content => self.content.push_str(&text),
                 }
+            }
+            Piece::Prompt(scores) => self.prompt.extend(scores),
+            Piece::Call(call, scores) => {
                 self.scores.extend(scores);
-            }
-            Piece::Call(Call::Start { id, name, .. }) => {
-                self.calls.push(ToolCall { id, name, arguments: String::new() });
-            }
-            Piece::Call(Call::Arguments { index, json }) => {
-                if let Some(call) = self.calls.get_mut(index) {
-                    call.arguments.push_str(&json);
+                match call {
+                    Call::Start { id, name, .. } => {
+                        self.calls.push(ToolCall { id, name, arguments: String::new() });
+                    }
+                    Call::Arguments { index, json } => {
+                        if let Some(call) = self.calls.get_mut(index) {
+                            call.arguments.push_str(&json);
+                        }
+                    }
+                    Call::End => {}
                 }
             }
-            Piece::Call(Call::End) => {}
             Piece::ContentWasReasoning => {
                 let content = std::mem::take(&mut self.content);
                 self.reasoning.push_str(&content);
+                self.thought = self.scores.len();
             }
             Piece::Ended(mut ending) => {
                 self.scores.append(&mut ending.scores);

@@ -7,12 +7,13 @@ use crate::fields::{Fields, kind};
 use crate::generate;
 use crate::job::{Asked, Input, Job};
 use crate::loaded::Loaded;
+use crate::openai::warnings;
 use crate::service::json_body;
 use crate::stream::{self, Form, Frame, Frames};
-use crate::wire;
+use crate::tools::{Choice as ToolChoice, Offer};
+use crate::{shape, thinking, wire};
 use axum::extract::State;
 use axum::response::Response;
-use sampan_text::Tools;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -38,9 +39,13 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     }
     fields.only("service_tier", &[json!("auto"), json!("standard_only")])?;
     let loaded = app.registry.get(Some(&model)).await?;
-    let (input, tools) = conversation(&mut fields, &loaded)?;
+    let job = conversation(&mut fields, &loaded)?;
+    if let Some(limit) = job.max_reasoning.filter(|limit| *limit >= most) {
+        let why = format!("is {limit}; it must be less than max_tokens, which is {most}");
+        return Err(fields.wrong("thinking.budget_tokens", "contradiction", why));
+    }
     fields.finish()?;
-    let job = Job { asked, tools, client: request.client.id, ..Job::new(input) };
+    let job = Job { asked, client: request.client.id, ..job };
     let mut answer = generate::start(&app, loaded, vec![job]).await?;
     let (id, model) = (wire::id("msg_"), answer.loaded.name.clone());
     if stream {
@@ -57,17 +62,16 @@ pub(crate) async fn count(State(app): State<Arc<App>>, request: Request) -> Resu
     let mut fields = request.fields;
     let model = fields.need_text("model")?;
     let loaded = app.registry.get(Some(&model)).await?;
-    let (input, _) = conversation(&mut fields, &loaded)?;
+    let job = conversation(&mut fields, &loaded)?;
     fields.finish()?;
-    let counted = tokio::task::spawn_blocking(move || {
-        Job::new(input).encode(&loaded).map(|(prompt, _)| prompt.ids.len())
-    });
+    let counted =
+        tokio::task::spawn_blocking(move || job.encode(&loaded).map(|(prompt, _)| prompt.ids.len()));
     let tokens = counted.await.map_err(|e| Failure::internal(e.to_string()))??;
     Ok(json_body(&json!({"input_tokens": tokens})))
 }
 
-/// System text, messages, thinking: what both routes read.
-fn conversation(fields: &mut Fields, loaded: &Loaded) -> Result<(Input, Option<Tools>)> {
+/// System text, messages, thinking, tools, the shape of the answer: what both routes read.
+fn conversation(fields: &mut Fields, loaded: &Loaded) -> Result<Job> {
     let mut messages = Vec::new();
     if let Some(system) = texts(fields, "system")? {
         messages.push(json!({"role": "system", "content": system}));
@@ -79,19 +83,41 @@ fn conversation(fields: &mut Fields, loaded: &Loaded) -> Result<(Input, Option<T
     for (at, value) in list.into_iter().enumerate() {
         message(value, &format!("messages[{at}]"), &mut messages)?;
     }
-    let mut vars = Map::new();
+    let (mut vars, mut max_reasoning, mut on) = (Map::new(), None, None);
     if let Some(mut thinking) = fields.object("thinking")? {
-        let on = thinking.word("type", &["enabled", "disabled", "adaptive"])?;
-        let on = on.ok_or_else(|| thinking.missing("type"))? != "disabled";
+        let kind = thinking.word("type", &["enabled", "disabled", "adaptive"])?;
+        let kind = kind.ok_or_else(|| thinking.missing("type"))?;
+        if kind == "enabled" {
+            max_reasoning = thinking.count("budget_tokens", 1..=1 << 24)?;
+        }
         thinking.finish()?;
-        wire::think(loaded, if on { "medium" } else { "none" }, "thinking", &mut vars)?;
+        on = Some(kind != "disabled");
     }
-    let (tools, known) = tools(fields)?.unzip();
-    Ok((Input::Chat { messages, tools, vars }, known))
+    let (mut shape, mut effort) = (shape::of_output(fields, "output_format")?, None);
+    if let Some(mut output) = fields.object("output_config")? {
+        effort = output.word("effort", &["low", "medium", "high", "max"])?;
+        if let Some(other) = shape::of_output(&mut output, "format")?
+            && let Some(shape) = shape.replace(other)
+        {
+            return Err(output.wrong("format", "contradiction", format!("contradicts {}", shape.field)));
+        }
+        output.finish()?;
+    }
+    match (on, effort) {
+        (None, None) => {}
+        (Some(false), _) => thinking::effort(loaded, "none", "thinking", &mut vars)?,
+        (Some(true), None) => thinking::effort(loaded, "medium", "thinking", &mut vars)?,
+        (_, Some(level)) => {
+            let level = if level == "max" { "xhigh" } else { level };
+            thinking::effort(loaded, level, "output_config.effort", &mut vars)?;
+        }
+    }
+    let offer = tools(fields)?;
+    Ok(Job { offer, shape, max_reasoning, ..Job::new(Input::Chat { messages, vars }) })
 }
 
 /// Tools, in the form that templates know.
-fn tools(fields: &mut Fields) -> Result<wire::Offered> {
+fn tools(fields: &mut Fields) -> Result<Option<Offer>> {
     let mut list = Vec::new();
     for (at, tool) in fields.list("tools")?.unwrap_or_default().into_iter().enumerate() {
         let mut tool = Fields::of(tool, &format!("tools[{at}]"))?;
@@ -99,19 +125,26 @@ fn tools(fields: &mut Fields) -> Result<wire::Offered> {
         cached(&mut tool)?;
         let (name, description) = (tool.need_text("name")?, tool.text("description")?);
         let parameters = tool.take("input_schema").ok_or_else(|| tool.missing("input_schema"))?;
-        tool.only("strict", &[json!(false)])?;
+        let strict = tool.flag("strict")?.unwrap_or(false);
         tool.finish()?;
-        let function =
+        let mut function =
             json!({"name": name, "description": description.unwrap_or_default(), "parameters": parameters});
+        if strict {
+            function["strict"] = true.into();
+        }
         list.push(json!({"type": "function", "function": function}));
     }
-    let mut wanted = true;
+    let (mut wanted, mut parallel) = (ToolChoice::default(), true);
     if let Some(mut choice) = fields.object("tool_choice")? {
-        wanted = choice.word("type", &["auto", "none"])? != Some("none");
-        choice.only("disable_parallel_tool_use", &[json!(false)])?;
+        let kinds = ["auto", "none", "any", "tool"];
+        wanted = match choice.word("type", &kinds)?.ok_or_else(|| choice.missing("type"))? {
+            "tool" => ToolChoice::named(choice.need_text("name")?),
+            kind => ToolChoice { required: kind == "any", none: kind == "none", only: None },
+        };
+        parallel = !choice.flag("disable_parallel_tool_use")?.unwrap_or(false);
         choice.finish()?;
     }
-    Ok(wire::offered(list, wanted))
+    Offer::new(list, wanted, parallel, "tool_choice")
 }
 
 /// A string, or blocks of type `text`.
@@ -221,7 +254,7 @@ fn stop_reason(finish: &Finish) -> (&'static str, Option<&str>) {
         Finish::Stop => ("end_turn", None),
         Finish::Calls => ("tool_use", None),
         Finish::StopString(text) => ("stop_sequence", Some(text)),
-        Finish::Length => ("max_tokens", None),
+        Finish::Length | Finish::Broken(_) => ("max_tokens", None),
         Finish::Context => ("model_context_window_exceeded", None),
     }
 }
@@ -248,8 +281,9 @@ fn whole(id: &str, answer: &Answer, choice: &Choice) -> Result<Value> {
             serde_json::from_str(&call.arguments).unwrap_or_else(|_| json!({"raw": call.arguments}));
         content.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}));
     }
-    let (reason, sequence) = stop_reason(&choice.ending()?.finish);
-    Ok(json!({
+    let ending = choice.ending()?;
+    let (reason, sequence) = stop_reason(&ending.finish);
+    let mut value = json!({
         "id": id,
         "type": "message",
         "role": "assistant",
@@ -258,7 +292,11 @@ fn whole(id: &str, answer: &Answer, choice: &Choice) -> Result<Value> {
         "stop_reason": reason,
         "stop_sequence": sequence,
         "usage": usage(Cost::of(answer.prompt_tokens, std::slice::from_ref(choice))),
-    }))
+    });
+    if !ending.warnings.is_empty() {
+        value["warnings"] = warnings(&ending.warnings);
+    }
+    Ok(value)
 }
 
 /// What a block of a message holds.
@@ -333,7 +371,11 @@ impl Events {
         self.close(&mut frames);
         let (reason, sequence) = stop_reason(&ending.finish);
         let delta = json!({"stop_reason": reason, "stop_sequence": sequence});
-        frames.push(event("message_delta", json!({"delta": delta, "usage": usage(self.cost)})));
+        let mut data = json!({"delta": delta, "usage": usage(self.cost)});
+        if !ending.warnings.is_empty() {
+            data["warnings"] = warnings(&ending.warnings);
+        }
+        frames.push(event("message_delta", data));
         frames
     }
 }
@@ -370,10 +412,10 @@ impl Frames for Events {
                 };
                 frames.push(event("content_block_delta", json!({"index": index, "delta": delta})));
             }
-            Piece::Call(call) => self.call(call, &mut frames),
+            Piece::Call(call, _) => self.call(call, &mut frames),
             Piece::ContentWasReasoning => self.close(&mut frames),
             Piece::Ended(ending) => frames = self.ended(&ending),
-            Piece::Failed(_) => {}
+            Piece::Prompt(_) | Piece::Failed(_) => {}
         }
         frames
     }

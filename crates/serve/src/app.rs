@@ -14,6 +14,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub(crate) struct App {
     pub(crate) registry: Registry,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) limits: Limits,
+    /// Where requests may load adapters from.
+    pub(crate) adapter_folder: Option<PathBuf>,
     keys: Keys,
     origins: Origins,
     /// Becomes true when answers under way must end.
@@ -37,7 +40,13 @@ impl App {
         stop: watch::Receiver<bool>,
     ) -> Result<App, sampan_facade::Error> {
         Ok(App {
-            registry: Registry::new(options.models.clone(), options.load.clone(), options.keep)?,
+            registry: Registry::new(
+                options.models.clone(),
+                options.adapters.clone(),
+                options.load.clone(),
+                options.keep,
+            )?,
+            adapter_folder: options.adapter_folder.clone(),
             metrics: Arc::new(Metrics::new()),
             limits: options.limits.clone(),
             keys: Keys::new(options.keys.clone()),

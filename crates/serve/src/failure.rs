@@ -156,6 +156,9 @@ impl From<SubmitError> for Failure {
             SubmitError::ContextExceeded { .. } | SubmitError::PoolTooSmall { .. } => {
                 Failure::field("messages", "context_length_exceeded", message)
             }
+            SubmitError::NoPromptLogprobs => Failure::invalid(
+                "a server with one stream computes no log-probabilities of prompts; start it with --streams 2 or more",
+            ),
             SubmitError::EmptyPrompt => Failure::field("prompt", "empty_prompt", message),
             SubmitError::TokenOutOfRange { .. } => Failure::field("prompt", "token_out_of_range", message),
             SubmitError::BadSampling { field, .. } => Failure::field(field, "out_of_range", message),
@@ -178,7 +181,8 @@ impl From<sampan_facade::Error> for Failure {
             E::TextTooLong { .. } => Failure::field("input", "context_length_exceeded", error.to_string()),
             E::EmptyText => Failure::field("input", "empty_text", error.to_string()),
             E::Dimensions { .. } => Failure::field("dimensions", "out_of_range", error.to_string()),
-            E::NoTemplate { .. } | E::NoFill { .. } | E::Unsuited { .. } | E::Encode(_) => {
+            E::NoFill { .. } => Failure::field("suffix", "unsuited_model", format!("suffix: {message}")),
+            E::NoTemplate { .. } | E::Unsuited { .. } | E::Encode(_) => {
                 Failure::new(StatusCode::BAD_REQUEST, "unsuited_model", message)
             }
             E::Memory { .. } => {

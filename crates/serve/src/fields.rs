@@ -66,6 +66,11 @@ impl Fields {
         self.map.shift_remove(field).filter(|value| !value.is_null())
     }
 
+    /// A value that stays where it is.
+    pub(crate) fn see(&self, field: &str) -> Option<&Value> {
+        self.map.get(field).filter(|value| !value.is_null())
+    }
+
     pub(crate) fn text(&mut self, field: &str) -> Result<Option<String>> {
         match self.take(field) {
             None => Ok(None),
@@ -94,30 +99,27 @@ impl Fields {
     pub(crate) fn number(&mut self, field: &str, range: RangeInclusive<f64>) -> Result<Option<f32>> {
         let Some(value) = self.take(field) else { return Ok(None) };
         let Some(number) = value.as_f64() else { return Err(self.wrong_type(field, "a number", &value)) };
-        if !range.contains(&number) {
-            let (low, high) = range.into_inner();
-            return Err(self.wrong(
-                field,
-                "out_of_range",
-                format!("is {number}; it must be from {low} to {high}"),
-            ));
+        Ok(Some(self.within(field, number, range)? as f32))
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(
+        &self,
+        field: &str,
+        number: T,
+        range: RangeInclusive<T>,
+    ) -> Result<T> {
+        if range.contains(&number) {
+            return Ok(number);
         }
-        Ok(Some(number as f32))
+        let (low, high) = range.into_inner();
+        Err(self.wrong(field, "out_of_range", format!("is {number}; it must be from {low} to {high}")))
     }
 
     pub(crate) fn whole(&mut self, field: &str, range: RangeInclusive<i64>) -> Result<Option<i64>> {
         let Some(value) = self.take(field) else { return Ok(None) };
         let whole = value.as_i64().or_else(|| value.as_f64().filter(|x| x.fract() == 0.0).map(|x| x as i64));
         let Some(number) = whole else { return Err(self.wrong_type(field, "a whole number", &value)) };
-        if !range.contains(&number) {
-            let (low, high) = range.into_inner();
-            return Err(self.wrong(
-                field,
-                "out_of_range",
-                format!("is {number}; it must be from {low} to {high}"),
-            ));
-        }
-        Ok(Some(number))
+        self.within(field, number, range).map(Some)
     }
 
     pub(crate) fn count(&mut self, field: &str, range: RangeInclusive<usize>) -> Result<Option<usize>> {

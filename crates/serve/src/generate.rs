@@ -3,12 +3,13 @@
 use crate::answer::{Answer, Call, Ending, Finish, Part, Piece, Scored};
 use crate::app::App;
 use crate::failure::Failure;
-use crate::job::Job;
+use crate::job::{Dropped, Job};
 use crate::loaded::Loaded;
 use crate::metrics::Clock;
 use crate::wire;
 use crate::worker::{Refused, Running};
-use sampan_engine::{Event, FinishReason, Usage};
+use axum::http::StatusCode;
+use sampan_engine::{Event, FinishReason, Logprob, TokenFilter, Usage};
 use sampan_facade::{Encoded, StopMatcher, random_seed};
 use sampan_text::{OutputEvent, OutputParser, Start, Tools};
 use std::ops::ControlFlow;
@@ -19,46 +20,56 @@ use tokio::time::Instant;
 /// Pieces that may wait for a slow reader before the decoding waits too.
 const PIECES: usize = 32;
 
+/// A job with its prompt, and what restricts the answers.
+struct Ready {
+    job: Job,
+    prompt: Encoded,
+    dropped: Option<Dropped>,
+    filter: Option<Box<dyn TokenFilter>>,
+}
+
+fn ready(job: Job, loaded: &Loaded) -> Result<Ready, Failure> {
+    let (prompt, dropped) = job.encode(loaded)?;
+    let filter = job.filter(loaded, &prompt)?;
+    Ok(Ready { job, prompt, dropped, filter })
+}
+
 /// Makes the prompts and gives all answers to the engine. What is refused is refused here, before the first piece.
 pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Result<Answer, Failure> {
     let worker = loaded.worker()?.clone();
     let model = loaded.clone();
-    let encode = move || {
-        let encode = |job: Job| job.encode(&model).map(|(prompt, dropped)| (job, prompt, dropped));
-        jobs.into_iter().map(encode).collect::<Result<Vec<_>, Failure>>()
-    };
-    let prompts = tokio::task::spawn_blocking(encode).await;
+    let ready = move || jobs.into_iter().map(|job| ready(job, &model)).collect::<Result<Vec<_>, Failure>>();
+    let prompts = tokio::task::spawn_blocking(ready).await;
     let prompts = prompts.map_err(|e| Failure::internal(format!("encoding failed: {e}")))??;
     let (to, pieces) = mpsc::channel(PIECES);
     let mut answer = Answer { pieces, choices: 0, prompt_tokens: 0, dropped: None, loaded: loaded.clone() };
     let mut pumps = Vec::new();
-    for (job, prompt, dropped) in prompts {
+    for Ready { job, prompt, dropped, filter } in prompts {
         app.limits.check_prompt(prompt.ids.len())?;
         answer.prompt_tokens += prompt.ids.len();
         answer.dropped = answer.dropped.or(dropped);
         let seed = job.asked.seed.unwrap_or_else(random_seed);
         for i in 0..job.choices {
-            let request = job.request(&loaded, &prompt.ids, seed.wrapping_add(i as u64));
+            let request = job.request(&loaded, &prompt.ids, seed.wrapping_add(i as u64), filter.clone());
             let running = worker.submit(request).await.map_err(|refused| match refused {
                 Refused::Submit(error) => Failure::from(error),
                 Refused::Gone => {
                     Failure::internal("the engine has failed; the model is loaded again for the next request")
                 }
             })?;
-            let sorter = Sorter::new(&prompt, &job.asked.stop, job.tools.clone());
-            pumps.push((
-                prompt.ids.len(),
-                Pump {
-                    choice: answer.choices,
-                    sorter,
-                    running,
-                    to: to.clone(),
-                    pending: Vec::new(),
-                    taken: 0,
-                    thought: 0,
-                    cached: 0,
-                },
-            ));
+            let tools = job.offer.as_ref().map(|offer| offer.tools.clone());
+            let pump = Pump {
+                choice: answer.choices,
+                sorter: Sorter::new(&prompt, &job.asked.stop, tools),
+                running,
+                to: to.clone(),
+                scored: job.prompt_logprobs.map(|_| prompt.ids.clone()),
+                pending: Vec::new(),
+                taken: 0,
+                thought: 0,
+                cached: 0,
+            };
+            pumps.push((prompt.ids.len(), pump));
             answer.choices += 1;
         }
     }
@@ -140,6 +151,10 @@ impl Sorter {
     }
 }
 
+fn scored(token: u32, logprob: Logprob) -> Scored {
+    Scored { token, logprob: Some(logprob.logprob), top: logprob.top }
+}
+
 /// Resolves when the server ends.
 async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -164,6 +179,8 @@ struct Pump {
     sorter: Sorter,
     running: Running,
     to: mpsc::Sender<(usize, Piece)>,
+    /// The prompt's tokens, where their scores are wanted.
+    scored: Option<Vec<u32>>,
     /// Scores of tokens whose text is not yet certain.
     pending: Vec<Scored>,
     /// Tokens seen.
@@ -188,6 +205,13 @@ impl Pump {
             Start::Answer => tokenizer.stream_continued(),
             _ => tokenizer.stream(),
         };
+        // Nothing comes before a prompt's first token, so that it has no score.
+        if let Some(&first) = self.scored.as_ref().and_then(|prompt| prompt.first()) {
+            let first = Scored { token: first, logprob: None, top: Vec::new() };
+            if self.to.send((self.choice, Piece::Prompt(vec![first]))).await.is_err() {
+                return clock.ended("abort");
+            }
+        }
         loop {
             let event = tokio::select! {
                 event = self.running.next() => event.map_or(Next::Lost, Next::Event),
@@ -197,38 +221,40 @@ impl Pump {
             };
             match event {
                 Next::Event(Event::Started { cached_tokens, .. }) => self.cached = cached_tokens,
-                // Nothing asks for it.
-                Next::Event(Event::Prompt { .. }) => {}
+                Next::Event(Event::Prompt { first, logprobs, .. }) => {
+                    let prompt = self.scored.as_deref().unwrap_or_default();
+                    let tokens = prompt.get(first..).unwrap_or_default();
+                    let scores = tokens.iter().zip(logprobs).map(|(&token, l)| scored(token, l)).collect();
+                    if self.to.send((self.choice, Piece::Prompt(scores))).await.is_err() {
+                        return clock.ended("abort");
+                    }
+                }
                 Next::Event(Event::Token { token, logprob, .. }) => {
                     self.taken += 1;
                     self.thought += usize::from(self.sorter.parser.in_reasoning());
                     clock.token();
-                    self.pending.extend(logprob.map(|l| Scored {
-                        token,
-                        logprob: Some(l.logprob),
-                        top: l.top,
-                    }));
+                    self.pending.extend(logprob.map(|l| scored(token, l)));
                     let text = decoder.push(token);
                     if self.give(&text, false).await.is_break() {
                         return clock.ended("abort");
                     }
                     if let Some(found) = self.sorter.stop.found() {
                         let finish = Finish::StopString(found.to_owned());
-                        return self.end(finish, Usage::default(), Vec::new(), clock).await;
+                        return self.end(finish, Usage::default(), None, Vec::new(), clock).await;
                     }
                 }
-                Next::Event(Event::Finished { reason, usage, .. }) => {
+                Next::Event(Event::Finished { reason, usage, logprob, .. }) => {
                     let rest = decoder.finish();
                     if self.give(&rest, true).await.is_break() {
                         return clock.ended("abort");
                     }
-                    return self.finished(reason, usage, clock).await;
+                    return self.finished(reason, usage, logprob, clock).await;
                 }
                 Next::Late => {
                     let rest = decoder.finish();
                     let _ = self.give(&rest, true).await;
                     let warnings = vec!["the server's time limit ended this answer".to_owned()];
-                    return self.end(Finish::Length, Usage::default(), warnings, clock).await;
+                    return self.end(Finish::Length, Usage::default(), None, warnings, clock).await;
                 }
                 Next::Unwanted => return clock.ended("abort"),
                 Next::Shutdown => {
@@ -244,12 +270,25 @@ impl Pump {
     }
 
     /// Says why the engine ended the request.
-    async fn finished(mut self, reason: FinishReason, usage: Usage, clock: Clock<'_>) {
+    async fn finished(
+        mut self,
+        reason: FinishReason,
+        usage: Usage,
+        logprob: Option<Logprob>,
+        clock: Clock<'_>,
+    ) {
+        let mut warnings = Vec::new();
+        let stop = match reason {
+            FinishReason::Stop(token) => logprob.map(|l| scored(token, l)),
+            _ => None,
+        };
         let finish = match reason {
             _ if self.sorter.stop.stopped() => {
                 Finish::StopString(self.sorter.stop.found().unwrap_or_default().to_owned())
             }
-            FinishReason::Stop(_) if self.sorter.called == Some(true) => Finish::Calls,
+            FinishReason::Stop(_) | FinishReason::Complete if self.sorter.called == Some(true) => {
+                Finish::Calls
+            }
             FinishReason::Stop(_) | FinishReason::Complete => Finish::Stop,
             FinishReason::Length => Finish::Length,
             FinishReason::Context => Finish::Context,
@@ -258,13 +297,20 @@ impl Pump {
                 clock.ended("error");
                 return self.fail(Failure::internal(bad.to_string())).await;
             }
-            FinishReason::Filter(bad) => {
+            FinishReason::Filter(bad) if usage.generated_tokens == 0 => {
                 clock.ended("error");
-                return self.fail(Failure::internal(bad.to_string())).await;
+                let code = "invalid_constraint";
+                return self.fail(Failure::new(StatusCode::BAD_REQUEST, code, bad.to_string())).await;
+            }
+            // What has been written is not thrown away.
+            FinishReason::Filter(bad) => {
+                let why = format!("this answer is not complete: {bad}");
+                warnings.push(why.clone());
+                Finish::Broken(why)
             }
         };
         self.taken = usage.generated_tokens;
-        self.end(finish, usage, Vec::new(), clock).await;
+        self.end(finish, usage, stop, warnings, clock).await;
     }
 
     /// Sorts a text and sends what is certain. `Break`: nobody is there any more.
@@ -275,7 +321,7 @@ impl Pump {
                 Sorted::Text(part, text) => {
                     Piece::Text { part, text, scores: std::mem::take(&mut self.pending) }
                 }
-                Sorted::Call(call) => Piece::Call(call),
+                Sorted::Call(call) => Piece::Call(call, std::mem::take(&mut self.pending)),
                 Sorted::ContentWasReasoning => {
                     self.thought = self.taken;
                     Piece::ContentWasReasoning
@@ -289,7 +335,14 @@ impl Pump {
     }
 
     /// `usage` is the engine's, or the default where the answer ends before the engine does.
-    async fn end(mut self, finish: Finish, usage: Usage, mut warnings: Vec<String>, clock: Clock<'_>) {
+    async fn end(
+        mut self,
+        finish: Finish,
+        usage: Usage,
+        stop: Option<Scored>,
+        mut warnings: Vec<String>,
+        clock: Clock<'_>,
+    ) {
         warnings.append(&mut self.sorter.warnings);
         let usage = Usage { generated_tokens: self.taken, cached_tokens: self.cached, ..usage };
         clock.ended(finish.openai());
@@ -298,7 +351,7 @@ impl Pump {
             Finish::StopString(_) => Vec::new(),
             _ => std::mem::take(&mut self.pending),
         };
-        let ending = Ending { finish, usage, reasoning_tokens: self.thought, scores, warnings };
+        let ending = Ending { finish, usage, reasoning_tokens: self.thought, scores, stop, warnings };
         let _ = self.to.send((self.choice, Piece::Ended(ending))).await;
     }
 
@@ -318,7 +371,7 @@ mod tests {
     fn calls_are_told_from_text() {
         let template = "{{ tools }} <think> </think> <tool_call>{\"name\": x, \"arguments\": y}</tool_call>";
         let format = OutputFormat::of_template(template);
-        let prompt = Encoded { ids: Vec::new(), start: Start::Either, format };
+        let prompt = Encoded { ids: Vec::new(), text: String::new(), start: Start::Either, format };
         let tools =
             json!([{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]);
         let mut sorter = Sorter::new(&prompt, &[], Some(Tools::from_json(&tools)));

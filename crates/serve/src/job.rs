@@ -1,10 +1,14 @@
 //! What is wanted of a model, free of any dialect: every API translates to this.
 
 use crate::failure::Failure;
+use crate::filter::Filter;
 use crate::loaded::Loaded;
-use sampan_engine::{Request, Sampling};
-use sampan_facade::{Encoded, Settings};
-use sampan_text::{OutputFormat, Special, Start, Tools};
+use crate::messages;
+use crate::shape::Shape;
+use crate::tools::Offer;
+use sampan_engine::{PromptLogprobs, Request, Sampling, TokenFilter};
+use sampan_facade::{Encoded, Error, Settings};
+use sampan_text::{ConstraintState, ReasoningLimit, Special};
 use serde_json::{Map, Value};
 
 /// A prompt in one of its forms.
@@ -14,8 +18,6 @@ pub(crate) enum Input {
     Chat {
         /// Objects with `role` and `content`.
         messages: Vec<Value>,
-        /// Tools, as the template wants them.
-        tools: Option<Value>,
         /// Further variables of the template.
         vars: Map<String, Value>,
     },
@@ -103,9 +105,15 @@ pub(crate) struct Job {
     pub(crate) choices: usize,
     /// Log-probabilities of each token, and of this many of the likeliest.
     pub(crate) logprobs: Option<usize>,
+    /// The same of the prompt's own tokens.
+    pub(crate) prompt_logprobs: Option<usize>,
     pub(crate) overflow: Overflow,
     /// The tools that the answer may call.
-    pub(crate) tools: Option<Tools>,
+    pub(crate) offer: Option<Offer>,
+    /// What the text of the answer must look like.
+    pub(crate) shape: Option<Shape>,
+    /// Tokens that may be spent on reasoning.
+    pub(crate) max_reasoning: Option<usize>,
     /// Whose it is: the engine shares its time between clients.
     pub(crate) client: u64,
 }
@@ -117,8 +125,11 @@ impl Job {
             asked: Asked::default(),
             choices: 1,
             logprobs: None,
+            prompt_logprobs: None,
             overflow: Overflow::Refuse,
-            tools: None,
+            offer: None,
+            shape: None,
+            max_reasoning: None,
             client: 0,
         }
     }
@@ -127,11 +138,9 @@ impl Job {
     pub(crate) fn encode(&self, loaded: &Loaded) -> Result<(Encoded, Option<Dropped>), Failure> {
         let speech = &loaded.speech;
         let encoded = match &self.input {
-            Input::Chat { messages, tools, vars } => {
-                return self.encode_chat(loaded, messages, tools.as_ref(), vars);
-            }
+            Input::Chat { messages, vars } => return self.encode_chat(loaded, messages, vars),
             Input::Text(text) => speech.encode_text(text, Special::AsText)?,
-            Input::Ids(ids) => Encoded { ids: ids.clone(), start: Start::Answer, format: OutputFormat::TEXT },
+            Input::Ids(ids) => Encoded::continued(ids.clone()),
             Input::Fill { before, after } => speech.encode_fill(before, after)?,
         };
         Ok((encoded, None))
@@ -141,39 +150,81 @@ impl Job {
         &self,
         loaded: &Loaded,
         messages: &[Value],
-        tools: Option<&Value>,
         vars: &Map<String, Value>,
     ) -> Result<(Encoded, Option<Dropped>), Failure> {
+        let tools = self.offer.as_ref().map(|offer| &offer.list);
         let encode = |messages: &[Value]| {
-            let messages = sampan_text::with_parsed_arguments(&Value::Array(messages.to_vec()));
-            loaded.speech.encode_messages(&messages, tools, vars)
+            let messages = messages::for_template(messages);
+            match loaded.speech.encode_messages(&Value::Array(messages.clone()), tools, vars) {
+                Err(Error::Template(error)) if error.refused => match messages::with_one_system(&messages) {
+                    Some(messages) => loaded.speech.encode_messages(&Value::Array(messages), tools, vars),
+                    None => Err(Error::Template(error)),
+                },
+                encoded => encoded,
+            }
         };
         let whole = encode(messages)?;
         let context = loaded.prepared.context;
         // Room for the answer: what was asked for, within reason.
         let answer = self.asked.max_tokens.unwrap_or(context / 4).clamp(1, (context / 2).max(1));
-        if self.overflow == Overflow::Refuse || whole.ids.len() + answer <= context {
+        let fits = |encoded: &Encoded| encoded.ids.len() + answer <= context;
+        if self.overflow == Overflow::Refuse || fits(&whole) {
             return Ok((whole, None));
         }
-        let tokens_before = whole.ids.len();
-        let mut left = messages.to_vec();
-        while let Some(shorter) = without_oldest_turn(&left) {
-            let encoded = encode(&shorter)?;
-            left = shorter;
-            if encoded.ids.len() + answer <= context {
-                let dropped = Dropped {
-                    messages: messages.len() - left.len(),
-                    tokens_before,
-                    tokens_after: encoded.ids.len(),
-                };
-                return Ok((encoded, Some(dropped)));
+        // The fewest turns without which the rest fits are from `low` to `high`, if there are any.
+        let (mut low, mut high, mut best) = (1, messages::turns(messages), None);
+        while low <= high {
+            let middle = (low + high) / 2;
+            let left = messages::without_turns(messages, middle);
+            let encoded = encode(&left)?;
+            if fits(&encoded) {
+                best = Some((left.len(), encoded));
+                high = middle - 1;
+            } else {
+                low = middle + 1;
             }
         }
-        Ok((whole, None))
+        let Some((left, encoded)) = best else { return Ok((whole, None)) };
+        let dropped = Dropped {
+            messages: messages.len() - left,
+            tokens_before: whole.ids.len(),
+            tokens_after: encoded.ids.len(),
+        };
+        Ok((encoded, Some(dropped)))
+    }
+
+    /// What restricts the answers to a prompt. All that can be wrong with a shape is known now, before anything is
+    /// computed.
+    pub(crate) fn filter(
+        &self,
+        loaded: &Loaded,
+        prompt: &Encoded,
+    ) -> Result<Option<Box<dyn TokenFilter>>, Failure> {
+        let compile = |shape: &Shape| -> Result<ConstraintState, Failure> {
+            let compiled = loaded.constraints()?.compile(&shape.constraint, &prompt.format, &prompt.text);
+            compiled.map_err(|error| shape.refused(&error))
+        };
+        let calls = self.offer.as_ref().and_then(|offer| offer.shape(self.shape.clone()));
+        let alone = self.shape.as_ref().map(compile).transpose()?;
+        // The shape by itself first: an error in it is then told by its own field.
+        let shape = match &calls {
+            Some(calls) => Some(compile(calls)?),
+            None => alone,
+        };
+        let limit = self.max_reasoning.and_then(|most| {
+            ReasoningLimit::new(most, &prompt.format, &prompt.text, &loaded.speech.tokenizer)
+        });
+        Ok(Filter::boxed(shape, limit))
     }
 
     /// The request of one of the answers.
-    pub(crate) fn request(&self, loaded: &Loaded, ids: &[u32], seed: u64) -> Request {
+    pub(crate) fn request(
+        &self,
+        loaded: &Loaded,
+        ids: &[u32],
+        seed: u64,
+        filter: Option<Box<dyn TokenFilter>>,
+    ) -> Request {
         let settings = self.asked.over(&loaded.speech.settings);
         let mut stop_tokens = self.asked.stop_tokens.clone();
         if !self.asked.ignore_eos {
@@ -187,35 +238,11 @@ impl Job {
             },
             max_tokens: self.asked.max_tokens,
             stop_tokens,
+            filter,
+            prompt_logprobs: self.prompt_logprobs.map(|top| PromptLogprobs { from: 0, top }),
+            client: self.client,
+            adapter: loaded.adapter.clone(),
             ..Request::new(ids.to_vec(), loaded.prepared.context, loaded.speech.tokenizer.vocab_size())
         }
-    }
-}
-
-/// The messages without the first user's turn and what belongs to it; the last user's turn stays.
-fn without_oldest_turn(messages: &[Value]) -> Option<Vec<Value>> {
-    let users: Vec<usize> = (0..messages.len()).filter(|&i| messages[i]["role"] == "user").collect();
-    let [first, second, ..] = users[..] else { return None };
-    let system = |m: &&Value| m["role"] == "system" || m["role"] == "developer";
-    let before = messages[..first].iter().filter(system);
-    Some(before.chain(&messages[second..]).cloned().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn old_turns_go_first_and_instructions_and_the_last_question_stay() {
-        let roles = ["system", "user", "assistant", "user", "assistant", "tool", "assistant", "user"];
-        let mut messages: Vec<Value> = roles.iter().map(|role| json!({"role": role})).collect();
-        let mut lengths = Vec::new();
-        while let Some(shorter) = without_oldest_turn(&messages) {
-            assert_eq!((&shorter[0]["role"], &shorter[1]["role"]), (&json!("system"), &json!("user")));
-            lengths.push(shorter.len());
-            messages = shorter;
-        }
-        assert_eq!(lengths, [6, 2]);
     }
 }

@@ -5,15 +5,18 @@
 //! of any dialect, so that nothing that a model does is written twice.
 #![forbid(unsafe_code)]
 
+mod adapters;
 mod answer;
 mod anthropic;
 mod app;
 mod edge;
 mod failure;
 mod fields;
+mod filter;
 mod generate;
 mod job;
 mod loaded;
+mod messages;
 mod metrics;
 mod ollama;
 mod openai;
@@ -23,7 +26,10 @@ mod registry;
 mod routes;
 mod server;
 mod service;
+mod shape;
 mod stream;
+mod thinking;
+mod tools;
 mod wire;
 mod words;
 mod worker;
@@ -31,6 +37,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use adapters::NamedAdapter;
 pub use edge::Key;
 pub use options::{Limits, ServeOptions};
 pub use registry::{KeepAlive, Named};

@@ -1,9 +1,11 @@
 //! What a server is told when it is made.
 
+use crate::adapters::NamedAdapter;
 use crate::edge::Key;
 use crate::registry::{KeepAlive, Named};
 use sampan_facade::LoadOptions;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a server is told when it is made.
@@ -11,7 +13,11 @@ use std::time::Duration;
 pub struct ServeOptions {
     /// The models, the first of which answers requests that name none.
     pub models: Vec<Named>,
-    /// How they are loaded.
+    /// Their adapters, which are loaded with them.
+    pub adapters: Vec<NamedAdapter>,
+    /// The folder from which requests may load more; `None`: they may not.
+    pub adapter_folder: Option<PathBuf>,
+    /// How models are loaded.
     pub load: LoadOptions,
     /// How long one stays in memory after its last request.
     pub keep: KeepAlive,

@@ -1,11 +1,13 @@
 //! Which models there are, which of them are in memory, and for how long.
 
+use crate::adapters::{self, NamedAdapter};
 use crate::failure::Failure;
-use crate::loaded::Loaded;
+use crate::loaded::{Base, Loaded};
 use axum::http::StatusCode;
+use sampan_facade::machine::available_memory;
 use sampan_facade::{Error, LoadOptions, Prepared, Source};
 use sampan_kernels::Kernels;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Mutex as Turns;
 
@@ -55,7 +57,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct State {
-    loaded: Option<Arc<Loaded>>,
+    loaded: Option<Arc<Base>>,
     used: Instant,
     keep: KeepAlive,
     /// Why it could not be loaded the last time.
@@ -66,6 +68,8 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Registry {
     entries: Vec<Arc<Entry>>,
+    /// Names of models with adapters; each tells its model.
+    adapters: RwLock<Vec<NamedAdapter>>,
     options: LoadOptions,
     keep: KeepAlive,
     /// One set of threads for all models.
@@ -85,18 +89,33 @@ pub(crate) struct Listed {
 }
 
 impl Registry {
-    pub(crate) fn new(models: Vec<Named>, options: LoadOptions, keep: KeepAlive) -> Result<Registry, Error> {
+    pub(crate) fn new(
+        models: Vec<Named>,
+        adapters: Vec<NamedAdapter>,
+        options: LoadOptions,
+        keep: KeepAlive,
+    ) -> Result<Registry, Error> {
         let kernels = Arc::new(options.kernels()?);
         let state = || State { loaded: None, used: Instant::now(), keep, failed: None };
         let entry = |named| Arc::new(Entry { named, turn: Turns::new(()), state: Mutex::new(state()) });
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let entries = models.into_iter().map(entry).collect();
-        Ok(Registry { entries, options, keep, kernels, created })
+        Ok(Registry { entries, adapters: RwLock::new(adapters), options, keep, kernels, created })
     }
 
     /// The model of that name, loaded if it is not in memory. Without a name: the first.
     pub(crate) async fn get(&self, name: Option<&str>) -> Result<Arc<Loaded>, Failure> {
-        let entry = self.entry(name)?;
+        match name.and_then(|name| self.adapter(name)) {
+            Some(named) => self.with_adapter(named).await,
+            None => {
+                let entry = self.entry(name)?;
+                let base = self.base(entry).await?;
+                Ok(Arc::new(Loaded::new(entry.named.name.clone(), base, None)))
+            }
+        }
+    }
+
+    async fn base(&self, entry: &Arc<Entry>) -> Result<Arc<Base>, Failure> {
         if let Some(loaded) = entry.touch() {
             return Ok(loaded);
         }
@@ -107,19 +126,93 @@ impl Registry {
         let outcome = self.load(entry).await;
         let mut state = entry.state();
         state.used = Instant::now();
+        let model = &entry.named.name;
         match outcome {
             Ok(loaded) => {
-                tracing::info!(model = loaded.name, seconds = loaded.load_time.as_secs_f64(), "loaded");
+                tracing::info!(model, seconds = loaded.load_time.as_secs_f64(), "loaded");
                 state.failed = None;
                 state.loaded = Some(loaded.clone());
                 Ok(loaded)
             }
             Err(failure) => {
-                tracing::error!(model = entry.named.name, error = failure.message, "cannot load");
+                tracing::error!(model, error = failure.message, "cannot load");
                 state.failed = Some(failure.clone());
                 Err(failure)
             }
         }
+    }
+
+    /// A model with an adapter, both loaded if they are not in memory.
+    async fn with_adapter(&self, named: NamedAdapter) -> Result<Arc<Loaded>, Failure> {
+        let entry = self.entry(named.model.as_deref())?;
+        let base = self.base(entry).await?;
+        let adapter = match base.adapters.get(&named.name) {
+            Some(adapter) => adapter,
+            None => {
+                let _turn = entry.turn.lock().await;
+                let (base, named) = (base.clone(), named.clone());
+                let load = move || base.adapters.load(&named, &base.model);
+                let loaded = tokio::task::spawn_blocking(load).await;
+                let loaded =
+                    loaded.unwrap_or_else(|e| Err(Failure::internal(format!("loading failed: {e}"))));
+                loaded.inspect_err(|failure| tracing::error!(error = failure.message, "cannot load"))?
+            }
+        };
+        Ok(Arc::new(Loaded::new(named.name, base, Some(adapter))))
+    }
+
+    /// Takes an adapter on, once it has proved to go with its model.
+    pub(crate) async fn add_adapter(&self, named: NamedAdapter) -> Result<Arc<Loaded>, Failure> {
+        let taken = || {
+            let why = format!("lora_name is {:?}, which is already the name of a model here", named.name);
+            Failure::field("lora_name", "name_taken", why)
+        };
+        if self.entry(Some(&named.name)).is_ok() || self.adapter(&named.name).is_some() {
+            return Err(taken());
+        }
+        let loaded = self.with_adapter(named.clone()).await?;
+        let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
+        if adapters.iter().any(|other| other.name == named.name) {
+            return Err(taken());
+        }
+        tracing::info!(adapter = named.name, "loaded");
+        adapters.push(named);
+        Ok(loaded)
+    }
+
+    /// Lets go of an adapter. Requests under way end with it.
+    pub(crate) fn remove_adapter(&self, name: &str) -> Result<(), Failure> {
+        let Some(named) = self.adapter(name) else {
+            let known: Vec<String> = self.adapters().into_iter().map(|(name, _)| name).collect();
+            let message = format!("there is no adapter {name:?} here; there are: {}", known.join(", "));
+            return Err(Failure {
+                param: Some("lora_name".into()),
+                ..Failure::new(StatusCode::NOT_FOUND, "adapter_not_found", message)
+            });
+        };
+        self.adapters.write().unwrap_or_else(PoisonError::into_inner).retain(|other| other.name != name);
+        let base = self.entry(named.model.as_deref())?.state().loaded.clone();
+        if let Some(base) = base {
+            base.adapters.remove(name);
+        }
+        tracing::info!(adapter = name, "unloaded");
+        Ok(())
+    }
+
+    /// Names of adapters, and of the models that they change.
+    pub(crate) fn adapters(&self) -> Vec<(String, String)> {
+        let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        let model = |adapter: &NamedAdapter| {
+            let entry = self.entry(adapter.model.as_deref()).ok()?;
+            Some((adapter.name.clone(), entry.named.name.clone()))
+        };
+        adapters.iter().filter_map(model).collect()
+    }
+
+    fn adapter(&self, name: &str) -> Option<NamedAdapter> {
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        adapters.iter().find(|adapter| adapter.name == name || adapter.name == plain).cloned()
     }
 
     fn entry(&self, name: Option<&str>) -> Result<&Arc<Entry>, Failure> {
@@ -129,7 +222,9 @@ impl Registry {
         let plain = name.strip_suffix(":latest").unwrap_or(name);
         let found = self.entries.iter().find(|e| e.named.name == name || e.named.name == plain);
         found.ok_or_else(|| {
-            let known: Vec<&str> = self.entries.iter().map(|e| e.named.name.as_str()).collect();
+            let mut known: Vec<String> = self.entries.iter().map(|e| e.named.name.clone()).collect();
+            let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+            known.extend(adapters.iter().map(|adapter| adapter.name.clone()));
             Failure {
                 param: Some("model".into()),
                 ..Failure::new(
@@ -141,16 +236,29 @@ impl Registry {
         })
     }
 
+    /// Bytes of the adapters that a model has from the start. What is wrong with them is told when they are loaded.
+    fn reserve(&self, entry: &Entry) -> u64 {
+        let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        let of_entry = |adapter: &&NamedAdapter| {
+            self.entry(adapter.model.as_deref()).is_ok_and(|other| other.named.name == entry.named.name)
+        };
+        let bytes = |adapter: &NamedAdapter| adapters::bytes_of(&adapter.path).unwrap_or(0);
+        adapters.iter().filter(of_entry).map(bytes).sum()
+    }
+
     /// Loads a model; if memory is short, after unloading those that nobody uses, the longest unused first.
-    async fn load(&self, entry: &Arc<Entry>) -> Result<Arc<Loaded>, Failure> {
+    async fn load(&self, entry: &Arc<Entry>) -> Result<Arc<Base>, Failure> {
+        let options = LoadOptions { reserve: self.reserve(entry), ..self.options.clone() };
         loop {
-            let (named, options, kernels) = (entry.named.clone(), self.options.clone(), self.kernels.clone());
+            let (named, options, kernels) = (entry.named.clone(), options.clone(), self.kernels.clone());
             let load = move || {
+                let available = if options.check_memory { available_memory() } else { None };
                 let prepared = Prepared::on(&named.source, &options, Some(kernels))?;
                 for notice in &prepared.notices {
                     tracing::info!(model = named.name, "{notice}");
                 }
-                Loaded::load(named.name, prepared).map(Arc::new)
+                let planned = prepared.memory.total() as u64;
+                Base::load(prepared, available.map(|a| a.bytes.saturating_sub(planned))).map(Arc::new)
             };
             let outcome = tokio::task::spawn_blocking(load).await;
             let outcome = outcome.unwrap_or_else(|e| Err(Failure::internal(format!("loading failed: {e}"))));
@@ -181,7 +289,8 @@ impl Registry {
 
     /// Sets how long a model stays after this request.
     pub(crate) fn keep(&self, name: Option<&str>, keep: Option<KeepAlive>) -> Result<(), Failure> {
-        let mut state = self.entry(name)?.state();
+        let model = name.and_then(|name| self.adapter(name)).map(|adapter| adapter.model);
+        let mut state = self.entry(model.as_ref().map_or(name, Option::as_deref))?.state();
         state.keep = keep.unwrap_or(self.keep);
         state.used = Instant::now();
         Ok(())
@@ -190,12 +299,17 @@ impl Registry {
     pub(crate) fn list(&self) -> Vec<Listed> {
         let listed = |entry: &Arc<Entry>| {
             let state = entry.state();
+            // Before what is listed is a hold on the model itself.
+            let unloads_in = state.unloads_in();
             Listed {
                 name: entry.named.name.clone(),
-                loaded: state.loaded.clone(),
+                loaded: state
+                    .loaded
+                    .clone()
+                    .map(|base| Arc::new(Loaded::new(entry.named.name.clone(), base, None))),
                 failed: state.failed.clone(),
                 loading: entry.turn.try_lock().is_err(),
-                unloads_in: state.unloads_in(),
+                unloads_in,
             }
         };
         self.entries.iter().map(listed).collect()
@@ -214,7 +328,7 @@ impl Entry {
     }
 
     /// The model if it is in memory; its time begins anew. One whose engine has failed is let go, to be loaded again.
-    fn touch(&self) -> Option<Arc<Loaded>> {
+    fn touch(&self) -> Option<Arc<Base>> {
         let mut state = self.state();
         state.used = Instant::now();
         if state.loaded.as_ref().is_some_and(|loaded| !loaded.is_alive()) {

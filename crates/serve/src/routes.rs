@@ -15,6 +15,8 @@ pub(crate) fn all() -> Router<Arc<App>> {
         .route("/v1/embeddings", post(openai::embeddings::handle))
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{*name}", get(openai::models::one))
+        .route("/v1/load_lora_adapter", post(openai::models::load_adapter))
+        .route("/v1/unload_lora_adapter", post(openai::models::unload_adapter))
         .route("/v1/messages", post(anthropic::handle))
         .route("/v1/messages/count_tokens", post(anthropic::count))
         .route("/api/chat", post(ollama::chat::handle))
@@ -27,6 +29,7 @@ pub(crate) fn all() -> Router<Arc<App>> {
         .route("/v1/rerank", post(words::rerank))
         .route("/rerank", post(words::rerank))
         .route("/tokenize", post(words::tokenize))
+        .route("/tokenizer_info", get(words::tokenizer_info))
         .route("/detokenize", post(words::detokenize))
         .route("/apply-template", post(words::apply_template))
         .route("/health", get(service::health))
@@ -37,12 +40,14 @@ pub(crate) fn all() -> Router<Arc<App>> {
 }
 
 /// Paths that are counted under their own name.
-pub(crate) const PATHS: [&str; 24] = [
+pub(crate) const PATHS: [&str; 27] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
     "/v1/embeddings",
     "/v1/models",
+    "/v1/load_lora_adapter",
+    "/v1/unload_lora_adapter",
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/api/chat",
@@ -56,6 +61,7 @@ pub(crate) const PATHS: [&str; 24] = [
     "/rerank",
     "/tokenize",
     "/detokenize",
+    "/tokenizer_info",
     "/apply-template",
     "/health",
     "/metrics",

@@ -99,8 +99,9 @@ async fn serve(options: ServeOptions, listening: &mut dyn FnMut(SocketAddr)) -> 
 /// Loads the models, and lets go of those whose time has come.
 async fn background(app: Arc<App>, lazy: bool) {
     if !lazy {
-        let names: Vec<String> = app.registry.list().into_iter().map(|l| l.name).collect();
-        for name in names {
+        let models = app.registry.list().into_iter().map(|l| l.name);
+        let adapters = app.registry.adapters().into_iter().map(|(name, _)| name);
+        for name in models.chain(adapters) {
             // Why it failed is logged, and told by /health and to whoever asks for the model.
             let _ = app.registry.get(Some(&name)).await;
         }

@@ -6,7 +6,6 @@ use crate::fields::Fields;
 use crate::job::Asked;
 use crate::loaded::Loaded;
 use sampan_facade::random_seed;
-use sampan_text::Tools;
 use serde_json::{Map, Value, json};
 use std::time::SystemTime;
 
@@ -140,65 +139,6 @@ pub(crate) fn harmless(fields: &mut Fields) -> Result<()> {
     fields.only("metadata", &[json!({})])
 }
 
-/// Tools for the template and for whoever looks for calls of them; none where none may be called.
-pub(crate) type Offered = Option<(Value, Tools)>;
-
-/// `tools` and what belongs to them, as OpenAI's chat API and Ollama have it.
-///
-/// # Errors
-/// What would need the answer to be constrained: `required`, a named tool, strict schemas, one call at the most.
-pub(crate) fn tools(fields: &mut Fields) -> Result<Offered> {
-    let list = fields.list("tools")?.unwrap_or_default();
-    let choice = fields.word("tool_choice", &["auto", "none"])?;
-    fields.only("parallel_tool_calls", &[json!(true)])?;
-    for (at, tool) in list.iter().enumerate() {
-        let mut tool = Fields::of(tool.clone(), &format!("tools[{at}]"))?;
-        tool.only("type", &[json!("function")])?;
-        let mut function = tool.object("function")?.ok_or_else(|| tool.missing("function"))?;
-        function.need_text("name")?;
-        function.text("description")?;
-        function.object("parameters")?;
-        function.only("strict", &[json!(false)])?;
-        function.finish()?;
-        tool.finish()?;
-    }
-    Ok(offered(list, choice != Some("none")))
-}
-
-/// Tools in the form of OpenAI's chat API, unless there are none.
-pub(crate) fn offered(list: Vec<Value>, wanted: bool) -> Offered {
-    let list = Some(Value::Array(list)).filter(|list| wanted && list != &json!([]))?;
-    let tools = Tools::from_json(&list);
-    Some((list, tools))
-}
-
-/// Switches thinking on or off, or sets how hard, in the variables that the model's template knows.
-///
-/// # Errors
-/// When the template has no such switch.
-pub(crate) fn think(loaded: &Loaded, effort: &str, field: &str, vars: &mut Map<String, Value>) -> Result<()> {
-    let template = loaded.speech.template(false)?;
-    let mut known = false;
-    for switch in ["enable_thinking", "thinking"] {
-        if template.understands(switch) {
-            known = true;
-            vars.entry(switch).or_insert((effort != "none").into());
-        }
-    }
-    if template.understands("reasoning_effort") && effort != "none" {
-        known = true;
-        vars.entry("reasoning_effort").or_insert(effort.into());
-    }
-    match known {
-        true => Ok(()),
-        false => Err(Failure::field(
-            field,
-            "unsupported_value",
-            format!("{field} is {effort:?}, but this model's template has no such switch; leave it out"),
-        )),
-    }
-}
-
 /// A token's text as it stands by itself.
 fn token_text(loaded: &Loaded, token: u32) -> (String, Vec<u8>) {
     let bytes = loaded.speech.tokenizer.token_bytes(token).unwrap_or_default().to_vec();
@@ -227,12 +167,17 @@ pub(crate) fn text_logprobs(loaded: &Loaded, scores: &[Scored], mut offset: usiz
         let (text, _) = token_text(loaded, score.token);
         offsets.push(offset);
         offset += text.chars().count();
+        tops.push(score.logprob.map(|logprob| {
+            // The likeliest first: of tokens that look alike, which are parts of characters, the first one counts. The token
+            // itself is always among them.
+            let mut top = Map::new();
+            for &(token, logprob) in score.top.iter().chain([&(score.token, logprob)]) {
+                top.entry(token_text(loaded, token).0).or_insert(json!(logprob));
+            }
+            top
+        }));
         tokens.push(text);
         logprobs.push(score.logprob);
-        tops.push(score.logprob.map(|_| {
-            let top = score.top.iter().map(|&(t, p)| (token_text(loaded, t).0, json!(p)));
-            top.collect::<Map<String, Value>>()
-        }));
     }
     let value = json!({
         "tokens": tokens,
@@ -241,6 +186,22 @@ pub(crate) fn text_logprobs(loaded: &Loaded, scores: &[Scored], mut offset: usiz
         "text_offset": offsets,
     });
     (value, offset)
+}
+
+/// Log-probabilities of a prompt as vLLM gives them: for each token an object by token ids.
+pub(crate) fn prompt_logprobs(loaded: &Loaded, scores: &[Scored]) -> Value {
+    let scored = |score: &Scored| {
+        let logprob = score.logprob?;
+        let mut tokens = Map::new();
+        let top = score.top.iter().enumerate().map(|(at, &(token, logprob))| (token, logprob, Some(at + 1)));
+        for (token, logprob, rank) in top.chain([(score.token, logprob, None)]) {
+            let text = token_text(loaded, token).0;
+            let value = json!({"logprob": logprob, "rank": rank, "decoded_token": text});
+            tokens.entry(token.to_string()).or_insert(value);
+        }
+        Some(tokens)
+    };
+    scores.iter().map(scored).collect()
 }
 
 /// Seconds since 1970.

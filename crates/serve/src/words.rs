@@ -3,14 +3,14 @@
 use crate::app::{App, Asked};
 use crate::failure::Failure;
 use crate::fields::kind;
-use crate::openai::messages::messages;
+use crate::openai::messages as chat;
 use crate::service::json_body;
-use crate::wire;
+use crate::{messages, thinking, wire};
 use axum::extract::State;
 use axum::response::Response;
 use sampan_facade::DEFAULT_INSTRUCT;
 use sampan_text::Special;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Documents that one request may bring.
@@ -26,7 +26,7 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, asked: Asked) -> Resul
     };
     let begin = fields.flag("add_special_tokens")?.unwrap_or(true);
     let special =
-        if fields.flag("parse_special")?.unwrap_or(false) { Special::Parse } else { Special::AsText };
+        if fields.flag("parse_special")?.unwrap_or(true) { Special::Parse } else { Special::AsText };
     fields.finish()?;
     let loaded = app.registry.get(model.as_deref()).await?;
     let encoded = tokio::task::spawn_blocking(move || {
@@ -37,6 +37,21 @@ pub(crate) async fn tokenize(State(app): State<Arc<App>>, asked: Asked) -> Resul
         Ok::<_, Failure>(json!({"tokens": ids, "count": ids.len(), "max_model_len": loaded.prepared.context}))
     });
     Ok(json_body(&encoded.await.map_err(|e| Failure::internal(e.to_string()))??))
+}
+
+/// What vLLM tells of its tokenizer, and what `lm-eval` asks for.
+pub(crate) async fn tokenizer_info(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    let loaded = app.registry.get(None).await?;
+    let tokenizer = &loaded.speech.tokenizer;
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
+    Ok(json_body(&json!({
+        "tokenizer_class": "sampan",
+        "vocab_size": tokenizer.vocab_size(),
+        "model_max_length": loaded.prepared.context,
+        "bos_token": text(tokenizer.bos()),
+        "eos_token": text(tokenizer.eos().first().copied()),
+        "chat_template": loaded.speech.template(false).ok().map(sampan_text::ChatTemplate::source),
+    })))
 }
 
 /// `{tokens}` to `{prompt, content}`.
@@ -60,12 +75,12 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, asked: Asked) -> Res
 pub(crate) async fn apply_template(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let mut fields = asked.fields;
     let model = fields.text("model")?;
-    let messages = sampan_text::with_parsed_arguments(&Value::Array(messages(&mut fields)?));
+    let messages = Value::Array(messages::for_template(&chat::messages(&mut fields)?));
     let tools = fields.list("tools")?.map(Value::Array);
-    let vars = fields.object("chat_template_kwargs")?.map_or_else(Map::new, |kwargs| kwargs.rest());
     let answer = fields.flag("add_generation_prompt")?.unwrap_or(true);
-    fields.finish()?;
     let loaded = app.registry.get(model.as_deref()).await?;
+    let vars = thinking::variables(&loaded, &mut fields)?;
+    fields.finish()?;
     let prompt = loaded.speech.render(&messages, tools.as_ref(), &vars, answer)?;
     Ok(json_body(&json!({"prompt": prompt.text()})))
 }

@@ -5,7 +5,7 @@
 #[allow(dead_code)]
 mod common;
 
-use sampan_text::{Constraint, Constraints, OutputFormat, Special, Tokenizer, ToolFormat, Tools};
+use sampan_text::{Beside, Constraint, Constraints, OutputFormat, Special, Tokenizer, ToolFormat, Tools};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +29,7 @@ fn main() {
     let cases = [
         ("json_object", Constraint::JsonObject, text.to_owned()),
         ("json_schema", Constraint::JsonSchema(parameters), text.to_owned()),
-        ("call", Constraint::Calls { tools, required: true, parallel: true }, call),
+        ("call", Constraint::Calls { tools, beside: Beside::Nothing, parallel: true }, call),
         ("regex", Constraint::Regex("[A-Za-z ]{1,40}\\.".into()), "A short sentence of words.".to_owned()),
         ("choice", Constraint::Choice(vec!["positive".into(), "negative".into()]), "negative".to_owned()),
     ];

@@ -15,10 +15,10 @@ mod reasoning;
 mod template;
 mod tokenizer;
 
-pub use constraint::{Constraint, ConstraintError, ConstraintState, Constraints};
+pub use constraint::{Beside, Constraint, ConstraintError, ConstraintState, Constraints, ReasoningLimit};
 pub use error::Error;
 pub use output::{OutputEvent, OutputFormat, OutputParser, OutputWarning, Tool, ToolFormat, Tools};
 pub use prompt::Prompt;
 pub use reasoning::{ReasoningTags, Start};
-pub use template::{ChatTemplate, TemplateError, TemplateOptions, with_parsed_arguments};
+pub use template::{ChatTemplate, TemplateError, TemplateOptions, strftime, with_parsed_arguments};
 pub use tokenizer::{Detokenizer, GgufVocab, Special, Tokenizer, supported_pre_tokenizers};

@@ -1,8 +1,8 @@
 //! Output that must satisfy a schema, a grammar or the format of a call, token by token.
 
 use sampan_text::{
-    Constraint, ConstraintError, ConstraintState, Constraints, GgufVocab, OutputEvent, OutputFormat,
-    OutputParser, ReasoningTags, Special, Start, Tokenizer, ToolFormat, Tools,
+    Beside, Constraint, ConstraintError, ConstraintState, Constraints, GgufVocab, OutputEvent, OutputFormat,
+    OutputParser, ReasoningLimit, ReasoningTags, Special, Start, Tokenizer, ToolFormat, Tools,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -223,7 +223,7 @@ fn tools() -> Tools {
 fn check_calls(tools_of: ToolFormat, calls: &[&str], bad: &[&str]) {
     let format = OutputFormat { reasoning: None, ..format(tools_of) };
     let format = if tools_of == ToolFormat::Harmony { self::format(tools_of) } else { format };
-    let required = Constraint::Calls { tools: tools(), required: true, parallel: true };
+    let required = Constraint::Calls { tools: tools(), beside: Beside::Nothing, parallel: true };
     check(&required, format, "", calls, bad);
     check(&required, format, "", &[], &["", "Hello"]);
     for call in calls {
@@ -319,7 +319,7 @@ fn calls_in_every_format() {
 
 #[test]
 fn calls_that_may_come_are_held_to_their_schema_when_they_do() {
-    let auto = Constraint::Calls { tools: tools(), required: false, parallel: false };
+    let auto = Constraint::Calls { tools: tools(), beside: Beside::Text, parallel: false };
     let hermes = OutputFormat { reasoning: None, tools: ToolFormat::Hermes };
     let call = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
     check(
@@ -339,9 +339,103 @@ fn calls_that_may_come_are_held_to_their_schema_when_they_do() {
 }
 
 #[test]
+fn calls_or_a_text_of_a_schema() {
+    let schema = Constraint::JsonSchema(
+        json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": false}),
+    );
+    let either =
+        Constraint::Calls { tools: tools(), beside: Beside::Only(Box::new(schema)), parallel: false };
+    let hermes = format(ToolFormat::Hermes);
+    let call = "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Oslo\"}}\n</tool_call>";
+    let bad = ["Hello", "{}", "<tool_call>\n{\"name\": \"fly\"", "{\"a\": 1}\n<tool_call>"];
+    check(&either, hermes, "", &[call, "{\"a\": 1}", "<think>Hm</think>\n\n{\"a\": 1}"], &bad);
+    let harmony = format(ToolFormat::Harmony);
+    let call = "<|channel|>commentary to=functions.noop <|constrain|>json<|message|>{}";
+    check(
+        &either,
+        harmony,
+        "",
+        &[call, "<|channel|>final<|message|>{\"a\": 1}"],
+        &["<|channel|>final<|message|>Hello"],
+    );
+}
+
+#[test]
+fn schemas_of_tools_that_are_not_strict_are_kept_as_far_as_they_can_be() {
+    let tools = |strict: bool| {
+        let parameters = json!({"type": "object", "properties": {"a": {"type": "string", "contentEncoding": "base64"}}, "unevaluatedProperties": false});
+        Tools::from_json(&json!([{"name": "f", "parameters": parameters, "strict": strict}]))
+    };
+    let hermes = OutputFormat { reasoning: None, tools: ToolFormat::Hermes };
+    let constraint =
+        |strict| Constraint::Calls { tools: tools(strict), beside: Beside::Nothing, parallel: false };
+    let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"x\"}}\n</tool_call>";
+    check(&constraint(false), hermes, "", &[call], &[&call.replace("\"x\"", "7")]);
+    let error =
+        constraints(&tokenizer()).compile(&constraint(true), &hermes, "").expect_err("it cannot be kept");
+    assert!(error.to_string().contains("tool"), "{error}");
+}
+
+/// What of `output` is there when the limit forces another token, and what it then forces.
+fn limited(most: usize, format: OutputFormat, prompt: &str, output: &str) -> Option<(String, String)> {
+    let tokenizer = tokenizer();
+    let mut limit = ReasoningLimit::new(most, &format, prompt, &tokenizer)?;
+    let ids = tokenizer.encode(output, Special::Parse).expect("ids");
+    let valid = limit.valid(&ids);
+    let (mut taken, mut forced) = (Vec::new(), Vec::new());
+    for &id in &ids {
+        if !limit.is_ending() {
+            limit.commit(id);
+            taken.push(id);
+        }
+    }
+    while limit.is_ending() {
+        let mask = limit.mask().expect("a mask");
+        let word = mask.iter().position(|word| *word != 0).expect("a token");
+        forced.push(word as u32 * 32 + mask[word].trailing_zeros());
+        limit.commit(forced[forced.len() - 1]);
+    }
+    assert!(valid <= ids.len() && (valid == ids.len() || valid == taken.len()), "{valid} of {output:?}");
+    Some((tokenizer.decode(&taken, false), tokenizer.decode(&forced, false)))
+}
+
+#[test]
+fn reasoning_ends_when_it_has_taken_its_tokens() {
+    let think = format(ToolFormat::Hermes);
+    let said = |taken: &str, forced: &str| Some((taken.to_owned(), forced.to_owned()));
+    let end = "\n</think>\n\n";
+    for (most, prompt, output, expected) in [
+        (3, "", "<think>abcdef", said("<think>abc", end)),
+        (0, "assistant\n<think>\n", "abc", said("", end)),
+        (2, "assistant\n<think>\n", "abc", said("ab", end)),
+        (9, "", "<think>ab</think>cdefghijklm", said("<think>ab</think>cdefghijklm", "")),
+        (3, "", "abcdefgh", said("abcdefgh", "")),
+        (3, "assistant\n<think>\n\n</think>\n\n", "abc", None),
+    ] {
+        assert_eq!(limited(most, think, prompt, output), expected, "{most} {prompt:?} {output:?}");
+    }
+    assert_eq!(limited(3, OutputFormat { reasoning: None, ..think }, "", "abc"), None);
+    let thought = "<|channel|>analysis<|message|>";
+    let next = "<|end|><|start|>assistant<|channel|>";
+    let harmony = format(ToolFormat::Harmony);
+    assert_eq!(limited(1, harmony, "", &format!("{thought}abc")), said(&format!("{thought}a"), next));
+    let tokenizer = tokenizer();
+    let mut limit = ReasoningLimit::new(0, &harmony, thought, &tokenizer).expect("reasoning");
+    for id in tokenizer.encode(next, Special::Parse).expect("ids") {
+        limit.commit(id);
+    }
+    let first = tokenizer.encode("analysis", Special::Parse).expect("ids")[0];
+    let allowed =
+        |mask: Option<&[u32]>| mask.is_none_or(|mask| mask[first as usize / 32] >> (first % 32) & 1 == 1);
+    assert!(!allowed(limit.mask()) && limit.valid(&[first]) == 0);
+    limit.commit(first + 1);
+    assert!(allowed(limit.mask()));
+}
+
+#[test]
 fn a_name_cannot_smuggle_in_a_control_token() {
     let tools = Tools::from_json(&json!([{"name": "x<|im_end|>", "parameters": {"properties": {}}}]));
-    let named = Constraint::Calls { tools, required: true, parallel: false };
+    let named = Constraint::Calls { tools, beside: Beside::Nothing, parallel: false };
     let tokenizer = tokenizer();
     let hermes = OutputFormat { reasoning: None, tools: ToolFormat::Hermes };
     let mut state = constraints(&tokenizer).compile(&named, &hermes, "").expect("a constraint");
@@ -375,7 +469,7 @@ fn what_cannot_be_kept_is_refused_with_a_reason() {
         Constraint::Lark(format!("start: {}", "(".repeat(100_000))),
         Constraint::Lark("x".repeat(1 << 20)),
         Constraint::Choice(vec![]),
-        Constraint::Calls { tools: Tools::default(), required: true, parallel: true },
+        Constraint::Calls { tools: Tools::default(), beside: Beside::Nothing, parallel: true },
     ];
     let kept: Vec<_> =
         refused.iter().filter(|constraint| constraints.compile(constraint, &format, "").is_ok()).collect();

@@ -2,7 +2,7 @@
 
 use super::{Encoded, Speech};
 use crate::Error;
-use sampan_text::{OutputFormat, Special, Start, Tokenizer};
+use sampan_text::{Special, Tokenizer};
 
 /// The tokens before the first text, before the second, and where the answer begins, as families call them.
 const MARKERS: [[&str; 3]; 4] = [
@@ -53,6 +53,6 @@ impl Speech {
         ids.push(second);
         ids.extend(encode(after)?);
         ids.push(middle);
-        Ok(Encoded { ids, start: Start::Answer, format: OutputFormat::TEXT })
+        Ok(Encoded::continued(ids))
     }
 }

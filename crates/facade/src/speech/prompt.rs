@@ -5,16 +5,27 @@ use crate::settings::Settings;
 use crate::{Error, Prepared};
 use sampan_text::{ChatTemplate, OutputFormat, Prompt, Special, Start, TemplateError, Tokenizer};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// Token ids to continue, and what the continuation starts with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// The prompt.
     pub ids: Vec<u32>,
+    /// What it was as text, as far as constraints on the answer look at it; empty where they begin with the answer.
+    pub text: String,
     /// Whether the answer begins inside reasoning.
     pub start: Start,
     /// How the model writes reasoning and tool calls.
     pub format: OutputFormat,
+}
+
+impl Encoded {
+    /// A text that is continued as it stands: there is no reasoning, and no call of a tool.
+    pub fn continued(ids: Vec<u32>) -> Encoded {
+        let format = OutputFormat { reasoning: None, ..OutputFormat::TEXT };
+        Encoded { ids, text: String::new(), start: Start::Answer, format }
+    }
 }
 
 /// Everything about a model that concerns words: vocabulary, chat templates, the tokens that end an answer, and what its
@@ -24,7 +35,7 @@ pub struct Speech {
     /// The model as it was named.
     pub name: String,
     /// The vocabulary.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// Tokens that end an answer.
     pub stop_tokens: Vec<u32>,
     /// What the model's files recommend.
@@ -38,7 +49,7 @@ impl Speech {
     /// # Errors
     /// When there is no usable tokenizer, it does not belong to the weights, or a recommended setting makes no sense.
     pub fn of(prepared: &Prepared) -> Result<Speech, Error> {
-        let tokenizer = tokenizer(&prepared.name, &prepared.checkpoint)?;
+        let tokenizer = Arc::new(tokenizer(&prepared.name, &prepared.checkpoint)?);
         let (tokens, rows) = (tokenizer.vocab_size(), prepared.plan.vocab);
         if tokens > rows {
             return Err(Error::Vocabulary { model: prepared.name.clone(), tokens, rows });
@@ -80,7 +91,7 @@ impl Speech {
         let prompt = template.render(messages, tools, true, vars)?;
         let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
         let format = template.output_format();
-        Ok(Encoded { ids, start: format.start_after(prompt.text()), format })
+        Ok(Encoded { ids, start: format.start_after(prompt.text()), format, text: prompt.text().to_owned() })
     }
 
     /// Encodes a text to be continued as it stands, with the begin token if the model wants one.
@@ -91,7 +102,7 @@ impl Speech {
         let begin = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
         let mut ids: Vec<u32> = begin.into_iter().collect();
         ids.extend(self.tokenizer.encode(text, special).map_err(Error::Encode)?);
-        Ok(Encoded { ids, start: Start::Answer, format: OutputFormat::TEXT })
+        Ok(Encoded::continued(ids))
     }
 
     /// The template for conversations with or without tools.

@@ -8,7 +8,8 @@ use crate::error::{AppError, Result};
 use crate::flags::{HubArgs, LoadArgs};
 use clap::{Args, ValueEnum};
 use sampan::{DEFAULT_SPECULATE, LoadOptions, Source};
-use sampan_serve::{KeepAlive, Key, Limits, Named, ServeError, ServeOptions};
+use sampan_serve::{KeepAlive, Key, Limits, Named, NamedAdapter, ServeError, ServeOptions};
+use sampan_weights::AdapterFiles;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,13 @@ pub(crate) struct ServeArgs {
     /// first answers requests that name none
     #[arg(value_name = "MODEL", default_value = "mini")]
     models: Vec<String>,
+    /// A LoRA adapter, served as a model of its own: a folder as PEFT saves it, or a GGUF file. NAME@MODEL=PATH for another
+    /// model than the first; can be given several times
+    #[arg(long, value_name = "NAME=PATH", value_parser = NamedAdapter::parse)]
+    adapter: Vec<NamedAdapter>,
+    /// A folder from which requests may load more adapters (/v1/load_lora_adapter)
+    #[arg(long, value_name = "FOLDER")]
+    adapter_dir: Option<PathBuf>,
     #[command(flatten)]
     load: LoadArgs,
     /// Sequences that are computed at the same time
@@ -121,8 +129,11 @@ pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<()> {
         // A model that is not there is known at once, and not when it is first asked for.
         model.source.open()?;
     }
+    check_adapters(&args, &models)?;
     let options = ServeOptions {
         models,
+        adapters: args.adapter,
+        adapter_folder: args.adapter_dir,
         load: LoadOptions {
             speculate: args.speculate,
             streams: args.streams.into(),
@@ -146,6 +157,32 @@ pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<()> {
     };
     sampan_serve::run(options, &mut |address| say(&format!("listening on http://{address}")))?;
     Ok(())
+}
+
+/// What can be known of adapters before their models are loaded.
+fn check_adapters(args: &ServeArgs, models: &[Named]) -> Result<()> {
+    for (at, adapter) in args.adapter.iter().enumerate() {
+        let name = &adapter.name;
+        let taken = models.iter().any(|model| model.name == *name)
+            || args.adapter[..at].iter().any(|other| other.name == *name);
+        if taken {
+            return Err(AppError::user(format!("adapter {name:?} has the name of another model"))
+                .hint("give it another: --adapter NAME=PATH"));
+        }
+        if let Some(model) = adapter.model.as_ref().filter(|&name| !models.iter().any(|m| m.name == *name)) {
+            let known: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+            return Err(AppError::user(format!("adapter {name:?} is for {model:?}, which is not served"))
+                .hint(format!("served are: {}", known.join(", "))));
+        }
+        AdapterFiles::open(&adapter.path)?;
+    }
+    match &args.adapter_dir {
+        Some(folder) if !folder.is_dir() => {
+            Err(AppError::user(format!("--adapter-dir {} is no folder", folder.display()))
+                .hint("name the folder that holds the adapters"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The keys of the file and of the environment.

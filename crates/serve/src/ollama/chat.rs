@@ -6,11 +6,11 @@ use crate::app::{App, Asked};
 use crate::failure::{Dialect, Failure};
 use crate::fields::Fields;
 use crate::generate;
-use crate::job::{Input, Job};
+use crate::job::{Input, Job, Overflow};
 use crate::loaded::Loaded;
 use crate::service::json_body;
 use crate::stream::{self, Form, Frame, Frames};
-use crate::wire;
+use crate::{openai, shape, thinking, tools};
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -35,11 +35,13 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<
     for (at, value) in list.into_iter().enumerate() {
         messages.push(message(value, &format!("messages[{at}]"))?);
     }
-    let (tools, known) = wire::tools(&mut fields)?.unzip();
+    let offer = tools::of(&mut fields)?;
     let loaded = app.registry.get(Some(&model)).await?;
     let vars = think(&mut fields, &loaded)?;
-    let input = (!messages.is_empty()).then_some(Input::Chat { messages, tools, vars });
-    let job = input.map(|input| Job { tools: known, ..Job::new(input) });
+    let input = (!messages.is_empty()).then_some(Input::Chat { messages, vars });
+    let overflow =
+        if fields.flag("truncate")? == Some(true) { Overflow::DropOldTurns } else { Overflow::Refuse };
+    let job = input.map(|input| Job { offer, overflow, ..Job::new(input) });
     respond(&app, loaded, fields, asked.client.id, job, Route::Chat, begun).await
 }
 
@@ -68,7 +70,7 @@ pub(crate) async fn generate(State(app): State<Arc<App>>, asked: Asked) -> Resul
         None => {
             let system = system.map(|text| json!({"role": "system", "content": text}));
             let user = json!({"role": "user", "content": prompt});
-            Input::Chat { messages: system.into_iter().chain([user]).collect(), tools: None, vars }
+            Input::Chat { messages: system.into_iter().chain([user]).collect(), vars }
         }
     });
     respond(&app, loaded, fields, asked.client.id, input.map(Job::new), Route::Generate, begun).await
@@ -92,7 +94,7 @@ fn think(fields: &mut Fields, loaded: &Loaded) -> Result<Map<String, Value>> {
             ));
         }
     };
-    wire::think(loaded, effort, "think", &mut vars)?;
+    thinking::effort(loaded, effort, "think", &mut vars)?;
     Ok(vars)
 }
 
@@ -131,9 +133,10 @@ async fn respond(
     let stream = fields.flag("stream")?.unwrap_or(true);
     let asked = options(&mut fields)?;
     let keep = keep_alive(&mut fields)?;
-    fields.only("format", &[json!("")])?;
+    let shape = shape::of_format(&mut fields)?;
     fields.finish()?;
-    let lines = Lines { model: loaded.name.clone(), route, begun, cost: Cost::default(), call: None };
+    let lines =
+        Lines { model: loaded.name.clone(), route, begun, cost: Cost::default(), dropped: None, call: None };
     if keep.is_some() {
         app.registry.keep(Some(&loaded.name), keep)?;
     }
@@ -143,9 +146,10 @@ async fn respond(
         value["done_reason"] = "load".into();
         return Ok(json_body(&value));
     };
-    let job = Job { asked, client, ..job };
+    let job = Job { asked, client, shape, ..job };
     let mut answer = generate::start(app, loaded, vec![job]).await?;
-    let lines = Lines { cost: Cost::new(answer.prompt_tokens), ..lines };
+    let dropped = answer.dropped.map(openai::dropped);
+    let lines = Lines { cost: Cost::new(answer.prompt_tokens), dropped, ..lines };
     if stream {
         return Ok(stream::respond(answer, lines, Form::Lines));
     }
@@ -173,6 +177,8 @@ struct Lines {
     route: Route,
     begun: Instant,
     cost: Cost,
+    /// What was left out of the conversation, for the last line.
+    dropped: Option<Value>,
     /// The call that is being written: lines only hold whole ones.
     call: Option<ToolCall>,
 }
@@ -208,7 +214,7 @@ impl Lines {
             "done": true,
             "done_reason": match ending.finish {
                 Finish::Stop | Finish::StopString(_) | Finish::Calls => "stop",
-                Finish::Length | Finish::Context => "length",
+                Finish::Length | Finish::Context | Finish::Broken(_) => "length",
             },
             "total_duration": nanoseconds(self.begun.elapsed()),
             "load_duration": 0,
@@ -220,6 +226,12 @@ impl Lines {
         if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
             value.extend(more);
         }
+        if let Some(dropped) = self.dropped.take() {
+            value["dropped"] = dropped;
+        }
+        if !ending.warnings.is_empty() {
+            value["warnings"] = openai::warnings(&ending.warnings);
+        }
         value
     }
 }
@@ -229,22 +241,22 @@ impl Frames for Lines {
         match piece {
             Piece::Text { part, text, .. } => vec![Frame::data(self.object(part, &text))],
             Piece::Ended(ending) => vec![Frame::data(self.last(&ending, ""))],
-            Piece::Call(Call::Start { id, name, .. }) => {
+            Piece::Call(Call::Start { id, name, .. }, _) => {
                 self.call = Some(ToolCall { id, name, arguments: String::new() });
                 Vec::new()
             }
-            Piece::Call(Call::Arguments { json, .. }) => {
+            Piece::Call(Call::Arguments { json, .. }, _) => {
                 if let Some(call) = &mut self.call {
                     call.arguments.push_str(&json);
                 }
                 Vec::new()
             }
-            Piece::Call(Call::End) => {
+            Piece::Call(Call::End, _) => {
                 let mut value = self.object(Part::Content, "");
                 value["message"]["tool_calls"] = self.call.take().iter().map(tool_call).collect();
                 vec![Frame::data(value)]
             }
-            Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
+            Piece::Prompt(_) | Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
         }
     }
 

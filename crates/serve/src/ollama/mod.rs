@@ -8,6 +8,7 @@ use crate::fields::Fields;
 use crate::job::Asked;
 use crate::registry::KeepAlive;
 use crate::wire;
+use sampan_text::strftime;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
@@ -75,20 +76,8 @@ fn options(fields: &mut Fields) -> Result<Asked, Failure> {
 /// The time now, as RFC 3339 has it.
 fn timestamp() -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = ((now.as_secs() / 86_400) as i64, now.as_secs() % 86_400);
-    // Days to a date in the proleptic Gregorian calendar, counted from 1 March of the year 0.
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second, milli) =
-        (seconds / 3600, seconds / 60 % 60, seconds % 60, now.subsec_millis());
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    let second = strftime("%FT%T", now.as_secs().cast_signed());
+    format!("{second}.{:03}Z", now.subsec_millis())
 }
 
 #[cfg(test)]

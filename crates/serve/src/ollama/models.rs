@@ -28,7 +28,12 @@ pub(crate) async fn tags(State(app): State<Arc<App>>) -> Response {
         }
         value
     };
-    let models: Vec<Value> = app.registry.list().into_iter().map(model).collect();
+    let mut models: Vec<Value> = app.registry.list().into_iter().map(model).collect();
+    for (name, parent) in app.registry.adapters() {
+        let details = json!({"parent_model": parent, "format": "adapter"});
+        let value = json!({"name": name, "model": name, "modified_at": timestamp(), "size": 0, "digest": "", "details": details});
+        models.push(value);
+    }
     json_body(&json!({"models": models}))
 }
 

@@ -1,8 +1,8 @@
 //! `/v1/chat/completions`.
 
 use super::messages::messages;
-use super::{dropped, usage, warnings};
-use crate::answer::{Answer, Call, Choice, Cost, Part, Piece};
+use super::{Head, dropped, prompt_logprobs, usage, warnings};
+use crate::answer::{Answer, Call, Choice, Cost, Part, Piece, Scored, ToolCall};
 use crate::app::{App, Asked};
 use crate::failure::{Dialect, Failure};
 use crate::fields::Fields;
@@ -11,14 +11,11 @@ use crate::job::{Input, Job, Overflow};
 use crate::loaded::Loaded;
 use crate::service::json_body;
 use crate::stream::{self, Form, Frame, Frames};
-use crate::wire;
+use crate::{shape, thinking, tools, wire};
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-
-/// The words for how hard a model should think.
-const EFFORTS: [&str; 6] = ["none", "minimal", "low", "medium", "high", "xhigh"];
 
 pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let Asked { mut fields, client } = asked;
@@ -43,22 +40,20 @@ fn job(loaded: &Loaded, messages: Vec<Value>, mut fields: Fields) -> Result<(Job
     let asked = wire::sampling(&mut fields)?;
     let choices = wire::choices(&mut fields)?;
     let (stream, include_usage) = wire::streaming(&mut fields)?;
-    let mut vars = Map::new();
-    if let Some(kwargs) = fields.object("chat_template_kwargs")? {
-        vars = kwargs.rest();
+    let mut vars = thinking::variables(loaded, &mut fields)?;
+    if let Some(effort) = fields.word("reasoning_effort", &thinking::EFFORTS)? {
+        thinking::effort(loaded, effort, "reasoning_effort", &mut vars)?;
     }
-    if let Some(effort) = fields.word("reasoning_effort", &EFFORTS)? {
-        wire::think(loaded, effort, "reasoning_effort", &mut vars)?;
-    }
+    let max_reasoning = thinking::limit(&mut fields)?;
     let logprobs = fields.flag("logprobs")?.unwrap_or(false);
     let top = fields.count("top_logprobs", 0..=20)?;
     if top.is_some_and(|n| n > 0) && !logprobs {
         return Err(fields.wrong("top_logprobs", "contradiction", "needs logprobs: true"));
     }
     let overflow = fields.word("context_overflow", &["refuse", "drop_old_turns"])?;
-    fields.only("response_format", &[json!({"type": "text"})])?;
     fields.only("modalities", &[json!(["text"])])?;
-    let (tools, known) = wire::tools(&mut fields)?.unzip();
+    let prompt_logprobs = prompt_logprobs(&mut fields, stream)?;
+    let (shape, offer) = (shape::of(&mut fields)?, tools::of(&mut fields)?);
     wire::harmless(&mut fields)?;
     fields.finish()?;
     let job = Job {
@@ -66,43 +61,24 @@ fn job(loaded: &Loaded, messages: Vec<Value>, mut fields: Fields) -> Result<(Job
         choices,
         logprobs: logprobs.then_some(top.unwrap_or(0)),
         overflow: if overflow == Some("drop_old_turns") { Overflow::DropOldTurns } else { Overflow::Refuse },
-        tools: known,
-        ..Job::new(Input::Chat { messages, tools, vars })
+        prompt_logprobs,
+        offer,
+        shape,
+        max_reasoning,
+        ..Job::new(Input::Chat { messages, vars })
     };
     Ok((job, stream, include_usage))
 }
 
-/// What every object of an answer begins with.
-#[derive(Clone, Debug)]
-pub(crate) struct Head {
-    pub(crate) id: String,
-    pub(crate) created: u64,
-    pub(crate) model: String,
-}
-
-impl Head {
-    pub(crate) fn new(prefix: &str, model: &str) -> Head {
-        Head { id: wire::id(prefix), created: wire::now(), model: model.to_owned() }
-    }
-
-    pub(crate) fn object(&self, object: &str, choices: Value) -> Value {
-        let Head { id, created, model } = self;
-        json!({"id": id, "object": object, "created": created, "model": model, "choices": choices})
-    }
-}
-
 fn whole(head: &Head, answer: &Answer, choices: &[Choice], logprobs: bool) -> Result<Value, Failure> {
-    let mut list = Vec::new();
-    let mut notes = Vec::new();
-    for (index, choice) in choices.iter().enumerate() {
+    let mut body = head.whole("chat.completion", answer, choices, |index, choice| {
         let ending = choice.ending()?;
-        notes.extend(ending.warnings.iter().cloned());
         let mut message = json!({"role": "assistant", "content": choice.content, "refusal": null});
         if !choice.reasoning.is_empty() {
             message["reasoning_content"] = choice.reasoning.as_str().into();
         }
         if !choice.calls.is_empty() {
-            let call = |c: &crate::answer::ToolCall| {
+            let call = |c: &ToolCall| {
                 let function = json!({"name": c.name, "arguments": c.arguments});
                 json!({"id": c.id, "type": "function", "function": function})
             };
@@ -112,20 +88,12 @@ fn whole(head: &Head, answer: &Answer, choices: &[Choice], logprobs: bool) -> Re
             }
         }
         let scores = logprobs.then(|| wire::chat_logprobs(&answer.loaded, &choice.scores));
-        list.push(json!({
-            "index": index,
-            "message": message,
-            "logprobs": scores,
-            "finish_reason": ending.finish.openai(),
-        }));
-    }
-    let mut body = head.object("chat.completion", list.into());
-    body["usage"] = usage(Cost::of(answer.prompt_tokens, choices));
-    if let Some(what) = answer.dropped {
-        body["dropped"] = dropped(what);
-    }
-    if !notes.is_empty() {
-        body["warnings"] = warnings(&notes);
+        let finish = ending.finish.openai();
+        Ok(json!({"index": index, "message": message, "logprobs": scores, "finish_reason": finish}))
+    })?;
+    // The prompt is the same of all choices.
+    if let Some(scores) = choices.first().map(|choice| &choice.prompt).filter(|scores| !scores.is_empty()) {
+        body["prompt_logprobs"] = wire::prompt_logprobs(&answer.loaded, scores);
     }
     Ok(body)
 }
@@ -181,7 +149,8 @@ impl Frames for Chunks {
     }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Frame> {
-        let scores = |scores: &[_]| self.logprobs.then(|| wire::chat_logprobs(&self.loaded, scores));
+        let scores = |scores: &[Scored]| self.logprobs.then(|| wire::chat_logprobs(&self.loaded, scores));
+        let some = |list: &[Scored]| Some(list).filter(|list| !list.is_empty()).and_then(scores);
         match piece {
             Piece::Text { part, text, scores: list } => {
                 let field = if part == Part::Content { "content" } else { "reasoning_content" };
@@ -189,14 +158,20 @@ impl Frames for Chunks {
                 delta.insert(field.into(), text.into());
                 vec![Frame::data(self.choice(index, delta.into(), scores(&list), None))]
             }
-            Piece::Call(Call::Start { index: at, id, name }) => {
-                let function = json!({"name": name, "arguments": ""});
-                let call = json!({"index": at, "id": id, "type": "function", "function": function});
-                vec![Frame::data(self.choice(index, json!({"tool_calls": [call]}), None, None))]
-            }
-            Piece::Call(Call::Arguments { index: at, json }) => {
-                let call = json!({"index": at, "function": {"arguments": json}});
-                vec![Frame::data(self.choice(index, json!({"tool_calls": [call]}), None, None))]
+            Piece::Call(call, list) => {
+                let call = match call {
+                    Call::Start { index: at, id, name } => {
+                        let function = json!({"name": name, "arguments": ""});
+                        json!({"index": at, "id": id, "type": "function", "function": function})
+                    }
+                    Call::Arguments { index: at, json } => {
+                        json!({"index": at, "function": {"arguments": json}})
+                    }
+                    Call::End if list.is_empty() => return Vec::new(),
+                    Call::End => Value::Null,
+                };
+                let delta = if call.is_null() { json!({}) } else { json!({"tool_calls": [call]}) };
+                vec![Frame::data(self.choice(index, delta, some(&list), None))]
             }
             Piece::ContentWasReasoning => {
                 let mut chunk = self.choice(index, json!({}), None, None);
@@ -205,14 +180,15 @@ impl Frames for Chunks {
             }
             Piece::Ended(ending) => {
                 self.cost.add(&ending);
-                let list = Some(&ending.scores[..]).filter(|list| !list.is_empty()).and_then(scores);
+                let list = some(&ending.scores);
                 let mut chunk = self.choice(index, json!({}), list, Some(ending.finish.openai()));
                 if !ending.warnings.is_empty() {
                     chunk["warnings"] = warnings(&ending.warnings);
                 }
                 vec![Frame::data(chunk)]
             }
-            Piece::Call(Call::End) | Piece::Failed(_) => Vec::new(),
+            // Prompts are not scored in streams.
+            Piece::Prompt(_) | Piece::Failed(_) => Vec::new(),
         }
     }
 

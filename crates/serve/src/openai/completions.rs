@@ -1,7 +1,6 @@
 //! `/v1/completions`: texts continued as they stand, or filled in the middle.
 
-use super::chat::Head;
-use super::{usage, warnings};
+use super::{Head, prompt_logprobs, usage, warnings};
 use crate::answer::{Answer, Choice, Cost, Piece, Scored};
 use crate::app::{App, Asked};
 use crate::failure::{Dialect, Failure};
@@ -11,7 +10,7 @@ use crate::job::{Input, Job};
 use crate::loaded::Loaded;
 use crate::service::json_body;
 use crate::stream::{self, Form, Frame, Frames};
-use crate::wire;
+use crate::{shape, wire};
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
@@ -28,8 +27,14 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<
     let model = fields.text("model")?;
     let (stream, include_usage) = wire::streaming(&mut fields)?;
     let echo = fields.flag("echo")?.unwrap_or(false);
-    let jobs = jobs(fields, echo, client.id)?;
+    let ranked = prompt_logprobs(&mut fields, stream)?;
+    let mut jobs = jobs(fields, echo, client.id)?;
     let logprobs = jobs.first().is_some_and(|job| job.logprobs.is_some());
+    for job in &mut jobs {
+        // What is echoed has scores like the rest.
+        let echoed = job.logprobs.filter(|_| echo);
+        job.prompt_logprobs = echoed.max(ranked);
+    }
     let loaded = app.registry.get(model.as_deref()).await?;
     let echoes = if echo { echoes(&loaded, &jobs) } else { Vec::new() };
     let mut answer = generate::start(&app, loaded, jobs).await?;
@@ -39,6 +44,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<
             head,
             loaded: answer.loaded.clone(),
             offsets: vec![0; answer.choices],
+            echoed: vec![false; answer.choices],
             echoes,
             logprobs,
             include_usage,
@@ -47,7 +53,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<
         return Ok(stream::respond(answer, frames, Form::Events));
     }
     let choices = answer.whole().await?;
-    Ok(json_body(&whole(&head, &answer, &choices, &echoes, logprobs)?))
+    let wanted = Wanted { logprobs, echo, ranked: ranked.is_some() };
+    Ok(json_body(&whole(&head, &answer, &choices, &echoes, wanted)?))
 }
 
 fn jobs(mut fields: Fields, echo: bool, client: u64) -> Result<Vec<Job>, Failure> {
@@ -58,12 +65,10 @@ fn jobs(mut fields: Fields, echo: bool, client: u64) -> Result<Vec<Job>, Failure
     let choices = wire::choices(&mut fields)?;
     fields.only("best_of", &[json!(choices)])?;
     let logprobs = fields.count("logprobs", 0..=20)?;
-    if echo && logprobs.is_some() {
-        return Err(fields.wrong("logprobs", "contradiction", "cannot be combined with echo"));
-    }
     if echo && suffix.is_some() {
         return Err(fields.wrong("echo", "contradiction", "cannot be combined with suffix"));
     }
+    let shape = shape::of(&mut fields)?;
     wire::harmless(&mut fields)?;
     let wrong = fields.wrong("suffix", "wrong_type", "needs a prompt that is text");
     fields.finish()?;
@@ -73,7 +78,7 @@ fn jobs(mut fields: Fields, echo: bool, client: u64) -> Result<Vec<Job>, Failure
             (_, Some(_)) => return Err(wrong.clone()),
             (input, None) => input,
         };
-        Ok(Job { asked: asked.clone(), choices, logprobs, client, ..Job::new(input) })
+        Ok(Job { asked: asked.clone(), choices, logprobs, shape: shape.clone(), client, ..Job::new(input) })
     };
     prompts.into_iter().map(job).collect()
 }
@@ -117,33 +122,46 @@ fn echoes(loaded: &Loaded, jobs: &[Job]) -> Vec<String> {
     jobs.iter().flat_map(|job| std::iter::repeat_n(text(job), job.choices)).collect()
 }
 
+/// Which scores are wanted, and where.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    logprobs: bool,
+    echo: bool,
+    /// Those of the prompt in vLLM's form.
+    ranked: bool,
+}
+
+/// The scores of an answer, with that of the token that ended it, which has no text in the answer.
+fn scores(scores: &[Scored], stop: Option<&Scored>) -> Vec<Scored> {
+    scores.iter().chain(stop).cloned().collect()
+}
+
 fn whole(
     head: &Head,
     answer: &Answer,
     choices: &[Choice],
     echoes: &[String],
-    logprobs: bool,
+    wanted: Wanted,
 ) -> Result<Value, Failure> {
-    let mut list = Vec::new();
-    let mut notes = Vec::new();
-    for (index, choice) in choices.iter().enumerate() {
+    head.whole("text_completion", answer, choices, |index, choice| {
         let ending = choice.ending()?;
-        notes.extend(ending.warnings.iter().cloned());
         let echo = echoes.get(index).map(String::as_str).unwrap_or_default();
-        let scores = logprobs.then(|| wire::text_logprobs(&answer.loaded, &choice.scores, 0).0);
-        list.push(json!({
+        let logprobs = wanted.logprobs.then(|| {
+            let mut all = if wanted.echo { choice.prompt.clone() } else { Vec::new() };
+            all.extend(scores(&choice.scores, ending.stop.as_ref()));
+            wire::text_logprobs(&answer.loaded, &all, 0).0
+        });
+        let mut value = json!({
             "index": index,
             "text": format!("{echo}{}", choice.content),
-            "logprobs": scores,
+            "logprobs": logprobs,
             "finish_reason": ending.finish.openai(),
-        }));
-    }
-    let mut body = head.object("text_completion", list.into());
-    body["usage"] = usage(Cost::of(answer.prompt_tokens, choices));
-    if !notes.is_empty() {
-        body["warnings"] = warnings(&notes);
-    }
-    Ok(body)
+        });
+        if wanted.ranked {
+            value["prompt_logprobs"] = wire::prompt_logprobs(&answer.loaded, &choice.prompt);
+        }
+        Ok(value)
+    })
 }
 
 /// The chunks of a streamed completion.
@@ -153,6 +171,8 @@ struct Chunks {
     /// Where the next token's text begins, for each choice.
     offsets: Vec<usize>,
     echoes: Vec<String>,
+    /// Whether it has been said, of each choice.
+    echoed: Vec<bool>,
     logprobs: bool,
     include_usage: bool,
     cost: Cost,
@@ -176,22 +196,32 @@ impl Chunks {
 
 impl Frames for Chunks {
     fn begin(&mut self) -> Vec<Frame> {
+        // An echo with scores comes when they do.
+        if self.logprobs {
+            return Vec::new();
+        }
         let echoes = std::mem::take(&mut self.echoes);
         echoes.iter().enumerate().map(|(i, echo)| Frame::data(self.choice(i, echo, &[], None))).collect()
     }
 
     fn piece(&mut self, index: usize, piece: Piece) -> Vec<Frame> {
         match piece {
+            Piece::Prompt(scores) => {
+                let first = !std::mem::replace(&mut self.echoed[index], true);
+                let echo = if first { self.echoes.get_mut(index).map(std::mem::take) } else { None };
+                vec![Frame::data(self.choice(index, &echo.unwrap_or_default(), &scores, None))]
+            }
             Piece::Text { text, scores, .. } => vec![Frame::data(self.choice(index, &text, &scores, None))],
             Piece::Ended(ending) => {
                 self.cost.add(&ending);
-                let mut chunk = self.choice(index, "", &ending.scores, Some(ending.finish.openai()));
+                let scores = scores(&ending.scores, ending.stop.as_ref());
+                let mut chunk = self.choice(index, "", &scores, Some(ending.finish.openai()));
                 if !ending.warnings.is_empty() {
                     chunk["warnings"] = warnings(&ending.warnings);
                 }
                 vec![Frame::data(chunk)]
             }
-            Piece::Call(_) | Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
+            Piece::Call(..) | Piece::ContentWasReasoning | Piece::Failed(_) => Vec::new(),
         }
     }
 

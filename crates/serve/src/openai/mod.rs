@@ -7,9 +7,64 @@ pub(crate) mod messages;
 pub(crate) mod models;
 pub(crate) mod responses;
 
-use crate::answer::Cost;
+use crate::answer::{Answer, Choice, Cost};
+use crate::failure::Failure;
+use crate::fields::Fields;
 use crate::job::Dropped;
+use crate::wire;
 use serde_json::{Value, json};
+
+/// What every object of an answer begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+}
+
+impl Head {
+    pub(crate) fn new(prefix: &str, model: &str) -> Head {
+        Head { id: wire::id(prefix), created: wire::now(), model: model.to_owned() }
+    }
+
+    pub(crate) fn object(&self, object: &str, choices: Value) -> Value {
+        let Head { id, created, model } = self;
+        json!({"id": id, "object": object, "created": created, "model": model, "choices": choices})
+    }
+
+    /// A whole answer: its choices, what they cost, and what the client should know.
+    pub(crate) fn whole(
+        &self,
+        object: &str,
+        answer: &Answer,
+        choices: &[Choice],
+        choice: impl Fn(usize, &Choice) -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
+        let list = choices.iter().enumerate().map(|(index, c)| choice(index, c)).collect::<Result<_, _>>()?;
+        let mut body = self.object(object, list);
+        body["usage"] = usage(Cost::of(answer.prompt_tokens, choices));
+        if let Some(what) = answer.dropped {
+            body["dropped"] = dropped(what);
+        }
+        let endings = choices.iter().filter_map(|choice| choice.ending.as_ref());
+        let notes: Vec<String> = endings.flat_map(|ending| ending.warnings.iter().cloned()).collect();
+        if !notes.is_empty() {
+            body["warnings"] = warnings(&notes);
+        }
+        Ok(body)
+    }
+}
+
+/// `prompt_logprobs`, which vLLM has beside `logprobs`: of the prompt's tokens, and of so many others in their places.
+pub(crate) fn prompt_logprobs(fields: &mut Fields, stream: bool) -> Result<Option<usize>, Failure> {
+    let top = fields.count("prompt_logprobs", 0..=20)?;
+    match top {
+        Some(_) if stream => {
+            Err(fields.wrong("prompt_logprobs", "contradiction", "is not sent in streams; leave stream out"))
+        }
+        top => Ok(top),
+    }
+}
 
 /// What an answer cost, as `usage`.
 pub(crate) fn usage(cost: Cost) -> Value {

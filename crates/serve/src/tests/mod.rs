@@ -1,8 +1,12 @@
 //! Every route and every refusal, asked in this process of a server with `mini`.
 
+mod adapters;
 mod edge;
+mod fuzz;
 mod refused;
 mod routes;
+mod scores;
+mod shapes;
 mod streams;
 
 use crate::app::{App, router};
@@ -59,6 +63,8 @@ impl Server {
     pub(super) fn with(change: impl FnOnce(&mut ServeOptions)) -> Server {
         let mut options = ServeOptions {
             models: vec![Named::parse("mini")],
+            adapters: Vec::new(),
+            adapter_folder: None,
             load: LoadOptions { streams: 4, threads: Some(1), check_memory: false, ..LoadOptions::default() },
             keep: KeepAlive::Forever,
             lazy: true,

@@ -76,7 +76,7 @@ async fn a_field_that_cannot_be_honoured_is_named() {
         ("/v1/completions", r#"{"prompt": [99999999]}"#, 400, "token_out_of_range", json!("prompt")),
         ("/v1/completions", r#"{"prompt": "x", "best_of": 3}"#, 400, "unsupported_value", json!("best_of")),
         ("/v1/completions", r#"{"prompt": [1], "suffix": "x"}"#, 400, "wrong_type", json!("suffix")),
-        ("/v1/completions", r#"{"prompt": "a", "suffix": "b"}"#, 400, "unsuited_model", Value::Null),
+        ("/v1/completions", r#"{"prompt": "a", "suffix": "b"}"#, 400, "unsuited_model", json!("suffix")),
         (
             "/v1/responses",
             r#"{"input": "x", "previous_response_id": "resp_1"}"#,

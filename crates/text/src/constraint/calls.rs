@@ -1,8 +1,8 @@
 //! Grammars of tool calls, in the format of each model.
 
-use super::ConstraintError;
-use super::grammar::{bounded, quote};
+use super::grammar::{BODY, bounded, quote};
 use super::literal::Literal;
+use super::{Beside, ConstraintError};
 use crate::{Tokenizer, Tool, ToolFormat, Tools};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
@@ -29,11 +29,11 @@ fn frame(format: ToolFormat) -> Frame {
     Frame { begin, between, end }
 }
 
-/// The grammar of an answer that calls tools: nothing else if calls are `required`, otherwise text that may end in calls.
+/// The grammar of an answer that calls tools.
 pub(super) fn grammar(
     format: ToolFormat,
     tools: &Tools,
-    required: bool,
+    beside: &Beside,
     parallel: bool,
     tokenizer: &Tokenizer,
 ) -> Result<String, ConstraintError> {
@@ -48,15 +48,17 @@ pub(super) fn grammar(
     let more =
         if parallel && format != ToolFormat::Harmony { format!("({between} call)*") } else { String::new() };
     rules.rule("calls", &format!("{begin} call {more} {end}"));
-    let start = match (required, format) {
-        (true, _) => "calls".to_owned(),
-        (false, ToolFormat::Harmony) => {
+    let only = matches!(beside, Beside::Only(_));
+    let text = if only { format!("@{BODY}") } else { "TEXT".to_owned() };
+    let start = match (beside, format) {
+        (Beside::Nothing, _) => "calls".to_owned(),
+        (_, ToolFormat::Harmony) => {
             let preamble = markup(tokenizer, "<|channel|>commentary<|message|>");
             let next = markup(tokenizer, "<|end|><|start|>assistant");
             let answer = markup(tokenizer, "<|channel|>final<|message|>");
-            format!("({preamble} TEXT {next})? calls | {answer} TEXT")
+            format!("({preamble} TEXT {next})? calls | {answer} {text}")
         }
-        (false, _) => {
+        (_, _) => {
             // Text ends where a token begins a call that is not text.
             let first = if begin.is_empty() { &calls[0] } else { &begin };
             if !first.starts_with("<[") {
@@ -65,7 +67,7 @@ pub(super) fn grammar(
                         .into();
                 return Err(ConstraintError::Format { reason });
             }
-            "TEXT | TEXT calls".to_owned()
+            if only { format!("calls | {text}") } else { "TEXT | TEXT calls".to_owned() }
         }
     };
     rules.rule("start", &start);
@@ -112,10 +114,10 @@ impl Rules<'_> {
         markup(self.tokenizer, text)
     }
 
-    /// JSON of a schema.
-    fn json(&mut self, schema: Value) -> String {
+    /// JSON of a schema of a tool.
+    fn json(&mut self, schema: Value, tool: &Tool) -> String {
         let name = self.name();
-        self.rule(&name, &format!("%json {}", bounded(schema)));
+        self.rule(&name, &format!("%json {}", bounded(schema, tool.strict)));
         name
     }
 
@@ -147,7 +149,7 @@ impl Rules<'_> {
             ToolFormat::Hermes => {
                 let (begin, head) =
                     (self.markup("<tool_call>"), quote(&format!("\n{{\"name\": {name}, \"arguments\": ")));
-                let arguments = self.json(arguments(tool));
+                let arguments = self.json(arguments(tool), tool);
                 let end = self.markup("}\n</tool_call>");
                 format!("{begin} {head} {arguments} {end}")
             }
@@ -159,14 +161,14 @@ impl Rules<'_> {
             }
             ToolFormat::DeepSeekV3 => {
                 let begin = self.markup("<｜tool▁call▁begin｜>function<｜tool▁sep｜>");
-                let arguments = self.json(arguments(tool));
+                let arguments = self.json(arguments(tool), tool);
                 let end = self.markup("\n```<｜tool▁call▁end｜>");
                 format!("{begin} {name} \"\\n```json\\n\" {arguments} {end}")
             }
             ToolFormat::DeepSeekV31 => {
                 let [begin, separator] =
                     ["<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"].map(|text| self.markup(text));
-                let arguments = self.json(arguments(tool));
+                let arguments = self.json(arguments(tool), tool);
                 let end = self.markup("<｜tool▁call▁end｜>");
                 format!("{begin} {name} {separator} {arguments} {end}")
             }
@@ -183,12 +185,12 @@ impl Rules<'_> {
             ToolFormat::Harmony => {
                 let begin = self.markup("<|channel|>commentary to=functions.");
                 let middle = self.markup(" <|constrain|>json<|message|>");
-                let arguments = self.json(arguments(tool));
+                let arguments = self.json(arguments(tool), tool);
                 format!("{begin} {name} {middle} {arguments}")
             }
             ToolFormat::Llama | ToolFormat::Plain => {
                 let head = in_json(if format == ToolFormat::Llama { "parameters" } else { "arguments" });
-                let arguments = self.json(arguments(tool));
+                let arguments = self.json(arguments(tool), tool);
                 format!("{head} {arguments} \"}}\"")
             }
         }
@@ -223,7 +225,7 @@ impl Rules<'_> {
                 }
                 None if text => self.text_until(style.close),
                 None => {
-                    let json = self.json(with_definitions(schema, &tool.parameters));
+                    let json = self.json(with_definitions(schema, &tool.parameters), tool);
                     format!("{json} {}", self.markup(style.close))
                 }
             };

@@ -1,7 +1,7 @@
 //! Constraints as grammars of the engine.
 
-use super::{Constraint, ConstraintError, calls};
-use crate::{OutputFormat, Tokenizer, ToolFormat};
+use super::{Beside, Constraint, ConstraintError, calls};
+use crate::{OutputFormat, Tokenizer, ToolFormat, Tools};
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
@@ -17,9 +17,11 @@ pub(super) fn name(constraint: &Constraint) -> &'static str {
         Constraint::Regex(_) => "the regular expression",
         Constraint::Lark(_) => "the grammar",
         Constraint::Choice(_) => "the list of choices",
-        Constraint::Calls { .. } => "the schema of a tool",
+        Constraint::Calls { .. } => TOOLS,
     }
 }
+
+const TOOLS: &str = "the schema of a tool";
 
 /// The grammar of a constraint, with what the format wants around it.
 pub(super) fn build(
@@ -28,12 +30,51 @@ pub(super) fn build(
     prompt: &str,
     tokenizer: &Tokenizer,
 ) -> Result<TopLevelGrammar, ConstraintError> {
+    if let Constraint::Calls { tools, beside, parallel } = constraint {
+        return calls(tools, beside, *parallel, format, tokenizer);
+    }
+    let mut body = body(constraint)?;
+    if format.tools != ToolFormat::Harmony || prompt.ends_with("<|message|>") {
+        return Ok(TopLevelGrammar::from_grammar(body));
+    }
+    body.name = Some(BODY.into());
+    let header = calls::markup(tokenizer, "<|channel|>final<|message|>");
+    let mut grammar = TopLevelGrammar::from_lark(format!("start: {header} @{BODY}"));
+    grammar.grammars.push(body);
+    Ok(grammar)
+}
+
+/// What grammars call the one of the text beside them.
+pub(super) const BODY: &str = "body";
+
+fn calls(
+    tools: &Tools,
+    beside: &Beside,
+    parallel: bool,
+    format: &OutputFormat,
+    tokenizer: &Tokenizer,
+) -> Result<TopLevelGrammar, ConstraintError> {
+    tools.iter().try_for_each(|tool| check_schema(&tool.parameters, TOOLS))?;
+    let lark = calls::grammar(format.tools, tools, beside, parallel, tokenizer)?;
+    let mut grammar = TopLevelGrammar::from_lark(lark);
+    if let Beside::Only(constraint) = beside {
+        let mut body = body(constraint)?;
+        body.name = Some(BODY.into());
+        grammar.grammars.push(body);
+    }
+    Ok(grammar)
+}
+
+/// The grammar of a text by itself.
+fn body(constraint: &Constraint) -> Result<GrammarWithLexer, ConstraintError> {
     let what = name(constraint);
-    let mut body = match constraint {
-        Constraint::JsonObject => GrammarWithLexer::from_json_schema(bounded(json!({"type": "object"}))),
+    Ok(match constraint {
+        Constraint::JsonObject => {
+            GrammarWithLexer::from_json_schema(bounded(json!({"type": "object"}), true))
+        }
         Constraint::JsonSchema(schema) => {
             check_schema(schema, what)?;
-            GrammarWithLexer::from_json_schema(bounded(schema.clone()))
+            GrammarWithLexer::from_json_schema(bounded(schema.clone(), true))
         }
         Constraint::Regex(regex) => {
             check_text(regex, what)?;
@@ -51,26 +92,19 @@ pub(super) fn build(
             let choices: Vec<String> = choices.iter().map(|choice| quote(choice)).collect();
             GrammarWithLexer::from_lark(format!("start: {}", choices.join(" | ")))
         }
-        Constraint::Calls { tools, required, parallel } => {
-            tools.iter().try_for_each(|tool| check_schema(&tool.parameters, what))?;
-            let lark = calls::grammar(format.tools, tools, *required, *parallel, tokenizer)?;
-            return Ok(TopLevelGrammar::from_lark(lark));
+        Constraint::Calls { .. } => {
+            let reason = "calls cannot stand beside calls".into();
+            return Err(ConstraintError::Grammar { what, reason });
         }
-    };
-    if format.tools != ToolFormat::Harmony || prompt.ends_with("<|message|>") {
-        return Ok(TopLevelGrammar::from_grammar(body));
-    }
-    body.name = Some("body".into());
-    let header = calls::markup(tokenizer, "<|channel|>final<|message|>");
-    let mut grammar = TopLevelGrammar::from_lark(format!("start: {header} @body"));
-    grammar.grammars.push(body);
-    Ok(grammar)
+    })
 }
 
-/// A schema with white space between tokens as people write it, and not without end.
-pub(super) fn bounded(mut schema: Value) -> Value {
+/// A schema with white space between tokens as people write it, and not without end. What a `strict` one says and cannot
+/// be enforced is an error; otherwise it is passed over.
+pub(super) fn bounded(mut schema: Value, strict: bool) -> Value {
     if let Some(schema) = schema.as_object_mut() {
-        schema.insert("x-guidance".into(), json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}"}));
+        let options = json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}", "lenient": !strict});
+        schema.insert("x-guidance".into(), options);
     }
     schema
 }

@@ -1,10 +1,13 @@
 //! Output that must satisfy a grammar: which tokens may come next.
 
+mod budget;
 mod calls;
 mod gate;
 mod grammar;
 mod literal;
 mod vocabulary;
+
+pub use budget::ReasoningLimit;
 
 use crate::{OutputFormat, Tokenizer, Tools};
 use gate::{At, Plan, is_break};
@@ -30,11 +33,22 @@ pub enum Constraint {
     Calls {
         /// The tools that may be called: all of a request, or the one that it names.
         tools: Tools,
-        /// At least one call must come, and nothing else. Otherwise text may come instead of calls or before them.
-        required: bool,
+        /// What may come beside calls.
+        beside: Beside,
         /// More than one call may come.
         parallel: bool,
     },
+}
+
+/// What may come beside the calls of tools.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Beside {
+    /// Nothing: at least one call must come.
+    Nothing,
+    /// Any text, in place of calls or before them.
+    Text,
+    /// A text that satisfies this, in place of calls.
+    Only(Box<Constraint>),
 }
 
 /// Why a constraint cannot be kept.

@@ -9,6 +9,7 @@ mod tojson;
 mod value;
 
 pub use messages::with_parsed_arguments;
+pub use strftime::strftime;
 
 use crate::{OutputFormat, Prompt};
 use minijinja::Environment;

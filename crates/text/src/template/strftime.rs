@@ -19,7 +19,7 @@ const MONTHS: [&str; 12] = [
 ];
 
 /// Formats `seconds` since 1970 (already in local time) as Python's C locale does. Unknown directives stay as they are.
-pub(super) fn strftime(format: &str, seconds: i64) -> String {
+pub fn strftime(format: &str, seconds: i64) -> String {
     let (days, clock) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let weekday = (days + 3).rem_euclid(7) as usize;
