@@ -30,6 +30,24 @@ await check("responses, streamed", async () => {
   const stream = client.responses.stream({ model: "mini", input: "3 + 4", temperature: 0 });
   assert.equal((await stream.finalResponse()).output_text, "3 + 4 = 7");
 });
+const parameters = {
+  type: "object",
+  properties: { a: { type: "integer", minimum: 0, maximum: 99 } },
+  required: ["a"],
+  additionalProperties: false,
+};
+await check("a schema, streamed", async () => {
+  const response_format = { type: "json_schema", json_schema: { name: "x", strict: true, schema: parameters } };
+  const stream = client.chat.completions.stream({ model: "mini", messages, temperature: 0, response_format });
+  assert.ok(JSON.parse(await stream.finalContent()).a >= 0);
+});
+await check("tools, whole and streamed", async () => {
+  const tools = [{ type: "function", function: { name: "add", parameters, strict: true } }];
+  const body = { model: "mini", messages, temperature: 0, tools, tool_choice: "required", parallel_tool_calls: false };
+  const [call] = (await client.chat.completions.create(body)).choices[0].message.tool_calls;
+  const streamed = await client.chat.completions.stream(body).finalMessage();
+  assert.equal(streamed.tool_calls[0].function.arguments, call.function.arguments);
+});
 await check("embeddings", async () => {
   const r = await client.embeddings.create({ model: "mini", input: ["a", "b"] });
   assert.equal(r.data.length, 2);

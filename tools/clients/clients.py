@@ -1,13 +1,32 @@
 """What programs do with the official Python clients, against a server with `mini`."""
 
+import json
 import sys
 import traceback
 from importlib.metadata import version
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 base = sys.argv[1]
 SUM = [{"role": "user", "content": "3 + 4"}]
 STORY = [{"role": "user", "content": "What is the capital of France?"}]
+ADD = {
+    "name": "add",
+    "description": "Adds two numbers.",
+    "parameters": {
+        "type": "object",
+        "properties": {"a": {"type": "integer", "minimum": 0, "maximum": 99}, "b": {"type": "integer", "minimum": 0, "maximum": 99}},
+        "required": ["a", "b"],
+        "additionalProperties": False,
+    },
+}
 failed = 0
+
+
+class Answer(BaseModel):
+    number: Annotated[int, Field(ge=0, le=99)]
+    sure: bool
 
 
 def check(client, what, run):
@@ -43,6 +62,42 @@ def openai_checks():
         r = client.completions.create(model="mini", prompt=["Once", "3 + 4"], max_tokens=4, n=2, logprobs=1, seed=1)
         assert len(r.choices) == 4 and len(r.choices[0].logprobs.tokens) <= 4
 
+    def scored():
+        r = client.completions.create(model="mini", prompt="3 + 4 =", max_tokens=0, echo=True, logprobs=1)
+        scores = r.choices[0].logprobs
+        assert "".join(scores.tokens) == r.choices[0].text == "3 + 4 =" and scores.token_logprobs[0] is None
+
+    def shaped():
+        for effort in ["none", "medium"]:
+            r = client.chat.completions.parse(model="mini", messages=SUM, temperature=0, response_format=Answer, reasoning_effort=effort)
+            assert isinstance(r.choices[0].message.parsed, Answer), r
+            with client.chat.completions.stream(model="mini", messages=SUM, temperature=0, response_format=Answer, reasoning_effort=effort) as s:
+                assert s.get_final_completion().choices[0].message.parsed == r.choices[0].message.parsed
+            r = client.responses.parse(model="mini", input="3 + 4", temperature=0, text_format=Answer, reasoning={"effort": effort})
+            assert isinstance(r.output_parsed, Answer), r
+
+    def tools():
+        tools = [{"type": "function", "function": ADD | {"strict": True}}]
+        for choice in ["required", {"type": "function", "function": {"name": "add"}}]:
+            ask = dict(model="mini", messages=SUM, temperature=0, tools=tools, tool_choice=choice, parallel_tool_calls=False, logprobs=True)
+            r = client.chat.completions.create(**ask)
+            (call,) = r.choices[0].message.tool_calls
+            assert set(json.loads(call.function.arguments)) == {"a", "b"} and r.choices[0].finish_reason == "tool_calls"
+            chunks = [c.choices[0].delta.tool_calls[0] for c in client.chat.completions.create(**ask, stream=True) if c.choices and c.choices[0].delta.tool_calls]
+            assert "".join(c.function.arguments or "" for c in chunks) == call.function.arguments
+            result = {"role": "tool", "tool_call_id": call.id, "content": "7"}
+            r = client.chat.completions.create(model="mini", messages=SUM + [r.choices[0].message.model_dump(exclude_none=True), result], tools=tools, max_tokens=40)
+            assert r.usage.prompt_tokens > 10
+        flat = [{"type": "function"} | ADD]
+        r = client.responses.create(model="mini", input="3 + 4", temperature=0, tools=flat, tool_choice="required", parallel_tool_calls=False)
+        call = r.output[-1]
+        assert call.type == "function_call" and set(json.loads(call.arguments)) == {"a", "b"}
+        with client.responses.stream(model="mini", input="3 + 4", temperature=0, tools=flat, tool_choice="required", parallel_tool_calls=False) as s:
+            assert s.get_final_response().output[-1].arguments == call.arguments
+        output = {"type": "function_call_output", "call_id": call.call_id, "output": "7"}
+        items = [{"role": "user", "content": "3 + 4"}, *[item.model_dump(exclude_none=True) for item in r.output], output]
+        assert client.responses.create(model="mini", input=items, tools=flat, max_output_tokens=40).usage.output_tokens > 0
+
     def responses():
         r = client.responses.create(model="mini", input="3 + 4", temperature=0)
         assert r.output_text == "3 + 4 = 7" and r.status == "completed"
@@ -69,7 +124,8 @@ def openai_checks():
             except kind as error:
                 assert error.body["message"] and error.code
 
-    for name, run in [("chat, logprobs, usage", chat), ("chat, streamed", stream), ("completions", completions),
+    for name, run in [("chat, logprobs, usage", chat), ("chat, streamed", stream), ("completions", completions), ("completions: echo and logprobs of a prompt", scored),
+                      ("parse: schemas, whole and streamed, with and without thinking", shaped), ("tools: required, named, streamed, results", tools),
                       ("responses, whole and streamed", responses), ("embeddings (base64)", embeddings), ("models", models), ("errors", errors)]:
         check("openai", name, run)
 
@@ -91,6 +147,24 @@ def anthropic_checks():
             final = s.get_final_message()
         assert text == final.content[0].text and final.usage.output_tokens > 1
 
+    def tools():
+        tools = [{"name": "add", "description": "Adds.", "input_schema": ADD["parameters"]}]
+        for choice in [{"type": "any", "disable_parallel_tool_use": True}, {"type": "tool", "name": "add"}]:
+            ask = dict(model="mini", max_tokens=300, messages=SUM, tools=tools, tool_choice=choice, extra_body={"temperature": 0})
+            r = client.messages.create(**ask)
+            block = r.content[-1]
+            assert r.stop_reason == "tool_use" and set(block.input) == {"a", "b"}
+            with client.messages.stream(**ask) as s:
+                assert s.get_final_message().content[-1].input == block.input
+        result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": block.id, "content": "7"}]}
+        r = client.messages.create(model="mini", max_tokens=40, messages=SUM + [{"role": "assistant", "content": [block.model_dump()]}, result], tools=tools)
+        assert r.usage.output_tokens > 0
+
+    def thinking():
+        r = client.messages.create(model="mini", max_tokens=100, messages=SUM, thinking={"type": "enabled", "budget_tokens": 5}, extra_body={"temperature": 0})
+        whole = client.messages.create(model="mini", max_tokens=100, messages=SUM, extra_body={"temperature": 0})
+        assert whole.content[0].thinking.startswith(r.content[0].thinking) and len(r.content[0].thinking) < len(whole.content[0].thinking)
+
     def count():
         assert client.messages.count_tokens(model="mini", messages=SUM).input_tokens > 3
 
@@ -101,7 +175,8 @@ def anthropic_checks():
         except anthropic.NotFoundError as error:
             assert error.body["error"]["type"] == "not_found_error"
 
-    for name, run in [("messages", message), ("messages, streamed", stream), ("count_tokens", count), ("errors", errors)]:
+    for name, run in [("messages", message), ("messages, streamed", stream), ("tools: any, named, streamed, results", tools),
+                      ("thinking with a budget", thinking), ("count_tokens", count), ("errors", errors)]:
         check("anthropic", name, run)
 
 
@@ -120,6 +195,15 @@ def ollama_checks():
     def generate():
         assert client.generate("mini", "3 + 4", options=greedy, keep_alive="5m").response == "3 + 4 = 7"
 
+    def shaped():
+        for think in [True, False]:
+            r = client.chat("mini", SUM, options=greedy | {"num_predict": 300}, format=Answer.model_json_schema(), think=think)
+            Answer.model_validate_json(r.message.content)
+
+    def tools():
+        r = client.chat("mini", SUM, options=greedy, tools=[{"type": "function", "function": ADD}])
+        assert r.done
+
     def lists():
         assert client.list().models[0].model == "mini" and client.ps().models[0].model == "mini"
         assert "completion" in client.show("mini").capabilities
@@ -134,7 +218,8 @@ def ollama_checks():
         except ollama.ResponseError as error:
             assert error.status_code == 404 and "mini" in error.error
 
-    for name, run in [("chat, whole and streamed", chat), ("generate", generate), ("list, ps, show", lists), ("embed", embed), ("errors", errors)]:
+    for name, run in [("chat, whole and streamed", chat), ("generate", generate), ("format: a schema, with and without thinking", shaped),
+                      ("tools", tools), ("list, ps, show", lists), ("embed", embed), ("errors", errors)]:
         check("ollama", name, run)
 
 
@@ -150,11 +235,21 @@ def langchain_checks():
     def stream():
         assert "".join(c.content for c in model.stream("3 + 4")) == "3 + 4 = 7"
 
+    def shaped():
+        for method in ["json_schema", "function_calling"]:
+            assert isinstance(model.with_structured_output(Answer, method=method).invoke("3 + 4"), Answer)
+
+    def tools():
+        bound = model.bind_tools([{"type": "function", "function": ADD}], tool_choice="add")
+        (call,) = bound.invoke("3 + 4").tool_calls
+        assert call["name"] == "add" and set(call["args"]) == {"a", "b"}
+
     def embed():
         e = OpenAIEmbeddings(model="mini", base_url=f"{base}/v1", api_key="none", check_embedding_ctx_length=False)
         assert len(e.embed_documents(["a", "b"])) == 2
 
-    for name, run in [("invoke", chat), ("stream", stream), ("embeddings", embed)]:
+    for name, run in [("invoke", chat), ("stream", stream), ("with_structured_output: schema and tool", shaped),
+                      ("bind_tools", tools), ("embeddings", embed)]:
         check("langchain-openai", name, run)
 
 

@@ -19,15 +19,18 @@ echo "|---|---|---|"
 "$work/venv/bin/python" clients.py "$base" || failed=1
 (cd "$work" && node clients.mjs "$base") || failed=1
 lm() {
-  what=$1 model=$2 url=$3; shift 3
-  args="model=mini,base_url=$base$url,num_concurrent=4,max_retries=1,tokenizer_backend=None,tokenized_requests=False"
+  what=$1 model=$2 url=$3 check=$4 more=$5
+  args="model=mini,base_url=$base$url,num_concurrent=4,max_retries=1$more"
   version=$("$work/venv/bin/pip" show lm-eval | sed -n 's/^Version: //p')
-  if HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OPENAI_API_KEY=none "$work/venv/bin/python" lm_eval_check.py "$model" "$args" > "$work/lm.log" 2>&1; then
+  if HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 OPENAI_API_KEY=none "$work/venv/bin/python" lm_eval_check.py "$check" "$model" "$args" > "$work/lm.log" 2>&1; then
     echo "| lm-eval $version | $what | ok |"
   else
     echo "| lm-eval $version | $what | FAILED: $(tail -1 "$work/lm.log") |"; failed=1
   fi
 }
-lm "local-completions: generate_until" local-completions /v1/completions
-lm "local-chat-completions: generate_until" local-chat-completions /v1/chat/completions
+plain=,tokenizer_backend=None,tokenized_requests=False
+lm "local-completions: generate_until" local-completions /v1/completions generate "$plain"
+lm "local-completions: loglikelihood and loglikelihood_rolling" local-completions /v1/completions loglikelihood ""
+lm "local-completions: a task of multiple choices" local-completions /v1/completions task ""
+lm "local-chat-completions: generate_until" local-chat-completions /v1/chat/completions generate "$plain"
 exit $failed

@@ -159,6 +159,20 @@ fn schemas_grammars_and_choices() {
             "{\"name\": \"\", \"age\": 1, \"x\": 1}",
         ],
     );
+    let point = json!({"type": "object", "properties": {"x": {"type": "integer"}}});
+    let open = json!({"type": "object", "properties": {"p": point, "q": {"type": "object", "properties": {}, "additionalProperties": true}}});
+    plain(
+        Constraint::JsonSchema(open),
+        &["{}", "{\"p\": {\"x\": 1}, \"q\": {\"z\": 1}}"],
+        &["{\"z\": 1}", "{\"p\": {\"z\": 1}}"],
+    );
+    let together = json!({"allOf": [{"properties": {"a": {"type": "null"}}, "required": ["a"]}, {"properties": {"b": {"type": "null"}}, "required": ["b"]}], "type": "object"});
+    plain(Constraint::JsonSchema(together), &["{\"a\": null, \"b\": null}"], &["{\"a\": null}"]);
+    plain(
+        Constraint::JsonSchema(json!({"type": "object", "properties": {}, "required": ["z"]})),
+        &["{\"z\": 1}"],
+        &["{}"],
+    );
     let recursive = json!({"$ref": "#/$defs/node", "$defs": {"node": {
         "type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]}}, "required": ["next"], "additionalProperties": false,
     }}});

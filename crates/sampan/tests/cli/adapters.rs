@@ -1,4 +1,4 @@
-//! `run --adapter`: another answer, or a reason.
+//! `run --adapter` and `serve --adapter`: another answer, or a reason.
 
 use crate::support::Folder;
 use std::path::Path;
@@ -24,4 +24,19 @@ fn an_adapter_changes_the_answer_and_one_of_another_model_is_refused() {
             "use the model that the adapter was trained for",
         )
         .unwrap();
+}
+
+#[test]
+fn an_adapter_that_cannot_be_served_is_told_at_once() {
+    let folder = Folder::new();
+    folder.write("junk", "no adapter");
+    for (flags, words, hint) in [
+        ("--adapter poet=nowhere", &["nowhere"][..], ""),
+        ("--adapter poet=junk", &["junk", "neither GGUF"], ""),
+        ("--adapter mini=junk", &["\"mini\" has the name of another model"], "give it another"),
+        ("--adapter poet@maxi=junk", &["\"maxi\", which is not served"], "served are: mini"),
+        ("--adapter-dir nowhere", &["nowhere is no folder"], "name the folder"),
+    ] {
+        folder.sampan(&format!("serve mini --port 0 {flags}")).mistake(words, hint).unwrap();
+    }
 }

@@ -194,7 +194,7 @@ async fn every_request_is_as_it_should_be_and_is_answered() {
 async fn any_json_in_any_place_is_done_or_refused() {
     let requests = requests();
     let strategy = (0..requests.len(), any::<prop::sample::Index>(), anything());
-    run(400, &strategy, |server, (at, place, other)| {
+    run(1500, &strategy, |server, (at, place, other)| {
         let (path, mut body) = requests[at].clone();
         let mut all = Vec::new();
         places(&body, "", &mut all);
@@ -217,7 +217,7 @@ async fn any_body_on_any_route_is_refused() {
     let routes: Vec<&str> = crate::routes::PATHS.to_vec();
     let text = prop_oneof![anything().prop_map(|v| v.to_string()), "\\PC{0,40}"];
     let strategy = (0..routes.len(), text);
-    run(400, &strategy, |server, (at, body)| wait(check(server, routes[at], body)));
+    run(1500, &strategy, |server, (at, body)| wait(check(server, routes[at], body)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -229,7 +229,7 @@ async fn any_schema_regex_or_grammar_is_kept_or_refused() {
         grammar.prop_map(|text| json!({"guided_regex": text})),
         grammar.prop_map(|text| json!({"guided_grammar": text})),
     ];
-    run(250, &shapes, |server, shape| {
+    run(800, &shapes, |server, shape| {
         let body = json!({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, "reasoning_effort": "none"});
         wait(check(server, "/v1/chat/completions", super::with(&body, shape).to_string()));
     });

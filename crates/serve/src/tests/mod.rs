@@ -2,6 +2,7 @@
 
 mod adapters;
 mod edge;
+mod formats;
 mod fuzz;
 mod refused;
 mod routes;

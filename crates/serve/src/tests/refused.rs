@@ -131,6 +131,24 @@ async fn a_prompt_beyond_the_context_is_refused_with_both_numbers_or_shortened_o
     assert!(dropped["messages"].as_u64().unwrap() >= 2, "{answer}");
     assert!(dropped["prompt_tokens_before"].as_u64() > dropped["prompt_tokens_after"].as_u64());
     assert_eq!(answer["usage"]["prompt_tokens"], dropped["prompt_tokens_after"]);
+    // No fewer turns would have done.
+    let kept = messages.len() - dropped["messages"].as_u64().unwrap() as usize;
+    let one_more =
+        with(&body, json!({"context_overflow": "refuse", "messages": messages[messages.len() - kept - 2..]}));
+    assert_eq!(server.post("/v1/chat/completions", one_more).await.status, 400);
+
+    let ask = json!({"input": messages, "max_output_tokens": 4, "stream": true});
+    let refused = server.post("/v1/responses", &ask).await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (400, &json!("context_length_exceeded")));
+    let frames = server.post("/v1/responses", with(&ask, json!({"truncation": "auto"}))).await.frames();
+    for frame in [&frames[0], frames.last().unwrap()] {
+        assert_eq!(&frame["response"]["dropped"], dropped, "{frame}");
+        assert_eq!(frame["response"]["truncation"], "auto");
+    }
+    let ask = json!({"model": "mini", "messages": messages, "options": {"num_predict": 4}, "stream": false});
+    assert_eq!(server.post("/api/chat", &ask).await.status, 400);
+    let answer = server.post("/api/chat", with(&ask, json!({"truncate": true}))).await.json();
+    assert_eq!(&answer["dropped"], dropped);
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Grammars of tool calls, in the format of each model.
 
-use super::grammar::{BODY, bounded, quote};
+use super::grammar::{BODY, bounded, closed, quote};
 use super::literal::Literal;
 use super::{Beside, ConstraintError};
 use crate::{Tokenizer, Tool, ToolFormat, Tools};
@@ -256,12 +256,11 @@ const DSML: Elements = Elements {
 
 /// The schema of all arguments of a tool: an object, and with no keys but those it names, unless it says otherwise.
 fn arguments(tool: &Tool) -> Value {
-    let mut schema = tool.parameters.as_object().cloned().unwrap_or_default();
-    schema.entry("type").or_insert_with(|| json!("object"));
-    if schema.contains_key("properties") {
-        schema.entry("additionalProperties").or_insert(Value::Bool(false));
+    let mut schema = closed(&tool.parameters);
+    if let Some(map) = schema.as_object_mut() {
+        map.entry("type").or_insert_with(|| json!("object"));
     }
-    Value::Object(schema)
+    schema
 }
 
 /// A part of a schema with the definitions that it may refer to.

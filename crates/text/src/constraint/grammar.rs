@@ -74,7 +74,7 @@ fn body(constraint: &Constraint) -> Result<GrammarWithLexer, ConstraintError> {
         }
         Constraint::JsonSchema(schema) => {
             check_schema(schema, what)?;
-            GrammarWithLexer::from_json_schema(bounded(schema.clone(), true))
+            GrammarWithLexer::from_json_schema(bounded(closed(schema), true))
         }
         Constraint::Regex(regex) => {
             check_text(regex, what)?;
@@ -107,6 +107,41 @@ pub(super) fn bounded(mut schema: Value, strict: bool) -> Value {
         schema.insert("x-guidance".into(), options);
     }
     schema
+}
+
+/// A schema whose objects have no keys but those that they name, unless it says otherwise. It allows nothing that the schema
+/// does not; and a model that may make up keys does so, if it is small, without end.
+pub(super) fn closed(schema: &Value) -> Value {
+    let mut schema = schema.clone();
+    // Where schemas are put together, the keys of one are additional ones of another.
+    let text = schema.to_string();
+    if !["\"allOf\"", "\"if\"", "\"dependentSchemas\""].iter().any(|word| text.contains(word)) {
+        close(&mut schema);
+    }
+    schema
+}
+
+fn close(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    let named = map.get("properties").and_then(Value::as_object);
+    let required = map.get("required").and_then(Value::as_array).into_iter().flatten();
+    let whole = named.is_some_and(|named| {
+        required.filter_map(Value::as_str).all(|name| named.contains_key(name))
+            && !["$ref", "anyOf", "oneOf", "patternProperties"].iter().any(|key| map.contains_key(*key))
+    });
+    if whole {
+        map.entry("additionalProperties").or_insert(Value::Bool(false));
+    }
+    for (key, inner) in map {
+        match (key.as_str(), inner) {
+            ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {
+                named.values_mut().for_each(close);
+            }
+            ("anyOf" | "oneOf" | "prefixItems", Value::Array(list)) => list.iter_mut().for_each(close),
+            ("items" | "additionalProperties", inner) => close(inner),
+            _ => {}
+        }
+    }
 }
 
 /// A text as a literal of a grammar.
