@@ -3,15 +3,19 @@ rightly, and nothing of the fault may still be running."""
 
 import json
 import os
+import pathlib
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 
 program = sys.argv[1]
+MINI = pathlib.Path(__file__).resolve().parents[2] / "crates/facade/assets/mini.gguf"
 SUM = {"model": "mini", "messages": [{"role": "user", "content": "3 + 4"}], "temperature": 0}
 LONG = {"model": "mini", "prompt": "x", "max_tokens": 20000, "ignore_eos": True, "stream": True}
 failed = 0
@@ -164,12 +168,92 @@ def terminated():
     return f"(16 streams all finished or told; ended with 0 after {took:.1f} s) "
 
 
+class Other:
+    """A server of its own, for faults that are about how a server is started."""
+
+    def __init__(self, *flags, stderr):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.base = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen([program, "serve", *flags, "--port", str(port), "--grace", "2"], stderr=stderr)
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(self.base + "/health", timeout=5)
+                return
+            except OSError:
+                assert self.process.poll() is None, f"it ended with {self.process.returncode}"
+                time.sleep(0.1)
+        raise AssertionError("it does not get ready")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def post(self, path, body):
+        """Status and text."""
+        request = urllib.request.Request(self.base + path, json.dumps(body).encode())
+        try:
+            return 200, urllib.request.urlopen(request, timeout=60).read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def sum(self, model="mini"):
+        status, text = self.post("/v1/chat/completions", SUM | {"model": model})
+        assert status == 200 and "3 + 4 = 7" in text, (status, text)
+
+
+def lost_file():
+    with tempfile.TemporaryDirectory() as folder:
+        for how in ["truncated", "deleted"]:
+            file = pathlib.Path(folder) / f"{how}.gguf"
+            shutil.copy(MINI, file)
+            with Other(f"file={file}", "mini", "--log", "off", stderr=subprocess.DEVNULL) as other:
+                other.sum("file")
+                if how == "truncated":
+                    os.truncate(file, 1000)
+                else:
+                    file.unlink()
+                other.sum("file")
+                status, text = other.post("/v1/embeddings", {"model": "file", "input": "x"})
+                assert status == 200, (status, text)
+                # Out of memory, it cannot be loaded again, and says why; the others go on.
+                assert other.post("/api/chat", {"model": "file", "messages": [], "keep_alive": 0})[0] == 200
+                time.sleep(2.5)
+                status, text = other.post("/v1/chat/completions", SUM | {"model": "file"})
+                assert status >= 500 and str(file) in text, (status, text)
+                other.sum()
+    return "(served from memory; once unloaded, an error that names the file, and the other model answers) "
+
+
+def full_log():
+    with open("/dev/full", "w") as full, Other("mini", stderr=full) as other:
+        for _ in range(20):
+            other.sum()
+
+
+def unread_log():
+    read, write = os.pipe()
+    with Other("mini", stderr=write) as other:
+        os.close(write)
+        for _ in range(2000):
+            urllib.request.urlopen(other.base + "/api/version", timeout=5).read()
+        other.sum()
+    os.close(read)
+    return "(2,000 requests, which is more than the pipe holds) "
+
+
 print("| fault | outcome |\n|---|---|")
 check("8 clients killed (SIGKILL) mid-stream", killed_clients)
 check("50 idle and 50 half-sent connections", half_open)
 check("8 readers that read nothing", slow_readers)
 check("garbage on the socket and in bodies", garbage)
 check("a body of 100 MB", large_body)
+check("the model's file truncated, and deleted, while it is served", lost_file)
+check("a log on a full disk (/dev/full)", full_log)
+check("a log that nobody reads", unread_log)
 check("SIGTERM with 16 streams under way", terminated)
 server.kill()
 sys.exit(failed > 0)

@@ -12,6 +12,7 @@ use sampan_kernels::attention::PAGE;
 use sampan_model::{CacheSizes, Chunk, Logits, Model};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Runs requests on a model, many at a time. A request's tokens depend on the request alone, and not on what else
 /// the engine does.
@@ -129,9 +130,15 @@ impl Engine {
                 }
             })
             .collect();
+        let begun = Instant::now();
         self.forward.forward(&chunks, &mut self.logits);
+        self.totals.busy += begun.elapsed();
         self.totals.steps += 1;
-        self.totals.computed_tokens += chunks.iter().map(|chunk| chunk.tokens.len() as u64).sum::<u64>();
+        for chunk in &chunks {
+            self.totals.sequence_steps += 1;
+            self.totals.context_steps += (chunk.start + chunk.tokens.len()) as u64;
+            self.totals.computed_tokens += chunk.tokens.len() as u64;
+        }
     }
 
     /// Scores prompts, and chooses the next token of each sequence that is ready for it, and those after it as far as its

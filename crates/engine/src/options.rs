@@ -4,6 +4,7 @@ use crate::speculation::ROWS;
 use sampan_kernels::Kernels;
 use sampan_kernels::attention::{KvFormat, PAGE};
 use sampan_model::{Memory, Plan};
+use std::time::Duration;
 
 /// Sizes that are fixed for an engine's life.
 #[derive(Clone, Debug)]
@@ -133,6 +134,12 @@ pub struct EngineStats {
     pub steps: u64,
     /// Tokens that were run in these: of prompts, of answers, proposed ones, and those that were computed again.
     pub computed_tokens: u64,
+    /// Sequences in these, one for each that a step had.
+    pub sequence_steps: u64,
+    /// Tokens of context that these had, each counted for each step.
+    pub context_steps: u64,
+    /// Time in the model.
+    pub busy: Duration,
     /// Prompt tokens of the requests that have got as far as their first token.
     pub prompt_tokens: u64,
     /// Of these, tokens that were found in the cache.

@@ -1,7 +1,7 @@
 //! From a named model to weights in memory: plan first, then the check that it fits, then the weights.
 
 use crate::Error;
-use crate::machine::{AvailableMemory, available_memory};
+use crate::machine::{AvailableMemory, available_memory, resident};
 use crate::source::Source;
 use sampan_engine::{EngineOptions, PAGE};
 use sampan_kernels::{Isa, Kernels, Options, cpu};
@@ -42,13 +42,18 @@ pub struct LoadOptions {
     pub quant: Option<Quant>,
     /// Refuse a model that needs more memory than there is.
     pub check_memory: bool,
+    /// Bytes that this process may have resident, if that is less than what the machine has.
+    pub memory: Option<u64>,
     /// Tokens that are proposed at most from the text so far and checked together with the next one; 0: none. The answer
     /// is the same, in fewer steps where it repeats what was said before ([`EngineOptions::speculate`]).
     pub speculate: usize,
     /// Sequences that are computed at the same time.
     pub streams: usize,
-    /// Bytes to leave for what is loaded beside the model: adapters.
+    /// Bytes to leave for others: what is loaded beside the model (adapters), and what other models in this process
+    /// have been promised and have not yet taken.
     pub reserve: u64,
+    /// Sequences that may wait besides those; more are refused.
+    pub waiting: usize,
     /// Tokens that the cache holds of all sequences together. `None`: as many as [`DEFAULT_SHARES`] full contexts (one
     /// for each sequence, if these are fewer), and less, but at least one, if only that fits into memory.
     pub pool: Option<usize>,
@@ -64,9 +69,11 @@ impl Default for LoadOptions {
             exact: false,
             quant: None,
             check_memory: true,
+            memory: None,
             speculate: DEFAULT_SPECULATE,
             streams: 1,
             reserve: 0,
+            waiting: EngineOptions::default().max_waiting,
             pool: None,
         }
     }
@@ -80,6 +87,20 @@ impl LoadOptions {
     pub fn kernels(&self) -> Result<Kernels, Error> {
         let threads = self.threads.unwrap_or_else(cpu::default_threads);
         Ok(Kernels::new(Options { isa: self.isa, threads, exact: self.exact })?)
+    }
+
+    /// Memory that may still be taken: of the machine or its control group, of what this process may have, and less what
+    /// is left to others. `None` when nothing is to be checked, or the system does not tell.
+    pub fn available(&self) -> Option<AvailableMemory> {
+        if !self.check_memory {
+            return None;
+        }
+        let own = self.memory.map(|most| AvailableMemory {
+            bytes: most.saturating_sub(resident().unwrap_or(0)),
+            limited_by: "what this process may take",
+        });
+        let least = available_memory().into_iter().chain(own).min_by_key(|memory| memory.bytes)?;
+        Some(AvailableMemory { bytes: least.bytes.saturating_sub(self.reserve), ..least })
     }
 }
 
@@ -181,9 +202,7 @@ impl Prepared {
             Some(kernels) => kernels,
             None => Arc::new(options.kernels()?),
         };
-        let available = if options.check_memory { available_memory() } else { None };
-        let available =
-            available.map(|a| AvailableMemory { bytes: a.bytes.saturating_sub(options.reserve), ..a });
+        let available = options.available();
         let memory_at =
             |(context, pool): (usize, usize)| needed_memory(&plan, &kernels, options, context.max(pool));
         let fits = |sizes| available.is_none_or(|a| memory_at(sizes).total() as u64 <= a.bytes);
@@ -262,6 +281,7 @@ fn engine_options(options: &LoadOptions, tokens: usize) -> EngineOptions {
         kv_format: options.kv,
         pages: tokens.div_ceil(PAGE) + streams,
         max_running: streams,
+        max_waiting: options.waiting,
         snapshots: 2 * streams,
         speculate: options.speculate,
         // One conversation scores no prompts.

@@ -26,6 +26,7 @@ pub use digest::Digest;
 pub use error::Error;
 pub use name::{ModelName, NameError, Origin, Pick, Place, Repo, RepoPath, Revision};
 pub use nearest::nearest_name;
+pub use net::check_https;
 pub use options::HubOptions;
 pub use pull::{Event, Hub, Listener, Plan};
 pub use store::{Entry, Leftover, Local, Owner, Record, RecordedFile, Removed, Store};

@@ -1,12 +1,15 @@
 //! What all routes share, and the way from a request to its route and back.
 
+use crate::budget::{self, Budget};
 use crate::edge::{Client, Keys, Origins};
 use crate::failure::{Failure, in_dialect};
 use crate::fields::Fields;
-use crate::metrics::Metrics;
+use crate::job::{Input, Job};
+use crate::loaded::Loaded;
+use crate::metrics::{Clock, Metrics};
 use crate::options::{Limits, ServeOptions};
 use crate::registry::Registry;
-use crate::routes;
+use crate::{routes, telemetry};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request, State};
@@ -14,11 +17,14 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use sampan_engine::PAGE;
+use sampan_hub::HubOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::watch;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
 /// What all routes share.
 #[derive(Debug)]
@@ -28,6 +34,13 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// Where requests may load adapters from.
     pub(crate) adapter_folder: Option<PathBuf>,
+    budget: Budget,
+    /// Models are loaded when they are first asked for.
+    pub(crate) lazy: bool,
+    /// Nobody but this machine can reach the server.
+    pub(crate) local: bool,
+    pub(crate) hub: Option<HubOptions>,
+    log_prompts: bool,
     keys: Keys,
     origins: Origins,
     /// Becomes true when answers under way must end.
@@ -49,6 +62,11 @@ impl App {
             adapter_folder: options.adapter_folder.clone(),
             metrics: Arc::new(Metrics::new()),
             limits: options.limits.clone(),
+            budget: Budget::default(),
+            lazy: options.lazy,
+            local: options.address.ip().is_loopback(),
+            hub: options.hub.clone(),
+            log_prompts: options.log_prompts,
             keys: Keys::new(options.keys.clone()),
             origins: Origins { hosts: options.hosts.clone(), origins: options.origins.clone() },
             stop,
@@ -56,17 +74,21 @@ impl App {
     }
 }
 
-impl Limits {
-    /// Refuses prompts beyond the server's own limit.
-    pub(crate) fn check_prompt(&self, tokens: usize) -> Result<(), Failure> {
-        match self.prompt {
-            Some(most) if tokens > most => {
-                let message =
-                    format!("the prompt has {tokens} tokens and this server takes {most}; shorten it");
-                Err(Failure::new(StatusCode::BAD_REQUEST, "prompt_too_long", message))
-            }
-            _ => Ok(()),
+impl App {
+    /// Lets an answer to a prompt of so many tokens begin, if the server's own limit and the memory allow it.
+    pub(crate) fn admit(&self, loaded: &Loaded, job: &Job, prompt: usize) -> Result<Clock, Failure> {
+        if let Some(most) = self.limits.prompt.filter(|most| prompt > *most) {
+            let message = format!("the prompt has {prompt} tokens and this server takes {most}; shorten it");
+            return Err(Failure::new(StatusCode::BAD_REQUEST, "prompt_too_long", message));
         }
+        let prepared = &loaded.prepared;
+        let tokens = budget::tokens(prompt, job.asked.max_tokens, prepared.context);
+        let bytes = tokens.div_ceil(PAGE) * prepared.plan.kv_bytes_per_page(prepared.kv);
+        let registry = &self.registry;
+        let share = self.budget.admit(&registry.options, bytes as u64, registry.uncommitted())?;
+        let operation = if matches!(job.input, Input::Chat { .. }) { "chat" } else { "text_completion" };
+        let span = telemetry::answer(operation, &loaded.name, prompt, job.asked.max_tokens);
+        Ok(self.metrics.clock(loaded, prompt, share, span))
     }
 }
 
@@ -96,21 +118,22 @@ fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
 
 /// Checks who asks and from where, counts and logs the request without what it says.
 async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let begun = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let count = app.metrics.in_flight();
+    let handler = routes::name(&path);
+    let exchange = Arc::new(app.metrics.exchange(handler, method.as_str()));
+    let span = telemetry::request(method.as_str(), handler, request.headers());
     let (client, response) = match admit(&app, &request) {
         Err(failure) => (None, failure.into_response()),
         Ok(Admitted { origin, .. }) if method == Method::OPTIONS => (None, preflight(origin.as_deref())),
         Ok(Admitted { origin, pass }) => {
             let client = pass.client().clone();
             request.extensions_mut().insert(client.clone());
-            let mut response = next.run(request).await;
+            let mut response = next.run(request).instrument(span.clone()).await;
             if let Some(origin) = origin.and_then(|o| HeaderValue::try_from(o).ok()) {
                 response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             }
             // The pass is given back when the last byte has been sent, or nobody wants it any more.
-            let held = (pass, count);
+            let held = (pass, exchange.clone(), span.clone());
             let response = response.map(|body| {
                 Body::new(body.map_frame(move |frame| {
                     let _ = &held;
@@ -123,10 +146,14 @@ async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
     let mut response = in_dialect(&path, response);
     secure(&mut response);
     let status = response.status().as_u16();
-    let handler = routes::name(&path);
-    app.metrics.http(handler, method.as_str(), status);
+    exchange.answered(status);
+    span.record("http.response.status_code", status);
+    if status >= 500 {
+        span.record("otel.status_code", "ERROR");
+        span.record("error.type", status);
+    }
     let client = client.map(|c| c.name).unwrap_or_default();
-    tracing::info!(%method, path = handler, status, client, ms = begun.elapsed().as_millis() as u64, "request");
+    tracing::info!(%method, path = handler, status, client, ms = exchange.millis(), "request");
     response
 }
 
@@ -186,6 +213,9 @@ impl FromRequest<Arc<App>> for Asked {
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Asked, Failure> {
         let client = request.extensions().get::<Client>().cloned().unwrap_or_default();
         let bytes = read(request, &app.limits).await?;
+        if app.log_prompts {
+            tracing::info!(client = client.name, body = %String::from_utf8_lossy(&bytes), "asked");
+        }
         Ok(Asked { fields: Fields::parse(&bytes)?, client })
     }
 }

@@ -102,6 +102,10 @@ impl Failure {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE].contains(&self.status) {
+            // What is left of the body is not waited for: whoever does not send it would keep the connection's place.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -188,6 +192,28 @@ impl From<sampan_facade::Error> for Failure {
             E::Memory { .. } => {
                 Failure::new(StatusCode::SERVICE_UNAVAILABLE, "out_of_memory", message).after(30)
             }
+            _ => Failure::internal(message),
+        }
+    }
+}
+
+/// What a hub or the store of models refuses.
+impl From<sampan_hub::Error> for Failure {
+    fn from(error: sampan_hub::Error) -> Failure {
+        use sampan_hub::Error as E;
+        let message = format!("{error}; {}", error.hint());
+        match error {
+            E::Name(_) | E::NoSuchFormat { .. } | E::NoModel { .. } | E::NotOurs { .. } => {
+                Failure::field("model", "bad_model", message)
+            }
+            E::NotFound { .. } | E::NotHere { .. } => Failure {
+                param: Some("model".into()),
+                ..Failure::new(StatusCode::NOT_FOUND, "model_not_found", message)
+            },
+            E::Unreachable { .. } | E::Status { .. } | E::BadAnswer { .. } => {
+                Failure::new(StatusCode::BAD_GATEWAY, "hub_unreachable", message)
+            }
+            E::NoSpace { .. } => Failure::new(StatusCode::INSUFFICIENT_STORAGE, "no_space", message),
             _ => Failure::internal(message),
         }
     }

@@ -45,11 +45,11 @@ pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Res
     let mut answer = Answer { pieces, choices: 0, prompt_tokens: 0, dropped: None, loaded: loaded.clone() };
     let mut pumps = Vec::new();
     for Ready { job, prompt, dropped, filter } in prompts {
-        app.limits.check_prompt(prompt.ids.len())?;
         answer.prompt_tokens += prompt.ids.len();
         answer.dropped = answer.dropped.or(dropped);
         let seed = job.asked.seed.unwrap_or_else(random_seed);
         for i in 0..job.choices {
+            let clock = app.admit(&loaded, &job, prompt.ids.len())?;
             let request = job.request(&loaded, &prompt.ids, seed.wrapping_add(i as u64), filter.clone());
             let running = worker.submit(request).await.map_err(|refused| match refused {
                 Refused::Submit(error) => Failure::from(error),
@@ -69,17 +69,14 @@ pub(crate) async fn start(app: &App, loaded: Arc<Loaded>, jobs: Vec<Job>) -> Res
                 thought: 0,
                 cached: 0,
             };
-            pumps.push((prompt.ids.len(), pump));
+            pumps.push((clock, pump));
             answer.choices += 1;
         }
     }
-    for (tokens, pump) in pumps {
+    for (clock, pump) in pumps {
         let (loaded, stop) = (loaded.clone(), app.stop.clone());
-        let (metrics, deadline) = (app.metrics.clone(), Instant::now() + app.limits.answer_time);
-        tokio::spawn(async move {
-            let clock = metrics.clock(tokens);
-            pump.run(&loaded, stop, deadline, clock).await;
-        });
+        let deadline = Instant::now() + app.limits.answer_time;
+        tokio::spawn(async move { pump.run(&loaded, stop, deadline, clock).await });
     }
     Ok(answer)
 }
@@ -197,7 +194,7 @@ impl Pump {
         loaded: &Loaded,
         mut stop: watch::Receiver<bool>,
         deadline: Instant,
-        mut clock: Clock<'_>,
+        mut clock: Clock,
     ) {
         let tokenizer = &loaded.speech.tokenizer;
         let mut decoder = match self.sorter.start {
@@ -220,7 +217,10 @@ impl Pump {
                 () = told(&mut stop) => Next::Shutdown,
             };
             match event {
-                Next::Event(Event::Started { cached_tokens, .. }) => self.cached = cached_tokens,
+                Next::Event(Event::Started { cached_tokens, .. }) => {
+                    clock.started(cached_tokens);
+                    self.cached = cached_tokens;
+                }
                 Next::Event(Event::Prompt { first, logprobs, .. }) => {
                     let prompt = self.scored.as_deref().unwrap_or_default();
                     let tokens = prompt.get(first..).unwrap_or_default();
@@ -270,13 +270,7 @@ impl Pump {
     }
 
     /// Says why the engine ended the request.
-    async fn finished(
-        mut self,
-        reason: FinishReason,
-        usage: Usage,
-        logprob: Option<Logprob>,
-        clock: Clock<'_>,
-    ) {
+    async fn finished(mut self, reason: FinishReason, usage: Usage, logprob: Option<Logprob>, clock: Clock) {
         let mut warnings = Vec::new();
         let stop = match reason {
             FinishReason::Stop(token) => logprob.map(|l| scored(token, l)),
@@ -341,7 +335,7 @@ impl Pump {
         usage: Usage,
         stop: Option<Scored>,
         mut warnings: Vec<String>,
-        clock: Clock<'_>,
+        clock: Clock,
     ) {
         warnings.append(&mut self.sorter.warnings);
         let usage = Usage { generated_tokens: self.taken, cached_tokens: self.cached, ..usage };

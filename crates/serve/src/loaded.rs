@@ -48,11 +48,16 @@ impl Deref for Loaded {
 }
 
 impl Base {
-    /// Brings a model into memory. `room`: bytes that it leaves. Takes long: not for a thread that others wait for.
-    pub(crate) fn load(prepared: Prepared, room: Option<u64>) -> Result<Base, Failure> {
+    /// Brings a model into memory. `room`: bytes that it leaves. `progress` gets the bytes done and the bytes in all.
+    /// Takes long: not for a thread that others wait for.
+    pub(crate) fn load(
+        prepared: Prepared,
+        room: Option<u64>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Base, Failure> {
         let begin = std::time::Instant::now();
         let speech = Speech::of(&prepared)?;
-        let model = Arc::new(prepared.load(&mut |_, _| {})?);
+        let model = Arc::new(prepared.load(progress)?);
         let worker = match prepared.check_generates() {
             Err(_) => None,
             Ok(()) => {

@@ -4,6 +4,7 @@ use crate::adapters::NamedAdapter;
 use crate::edge::Key;
 use crate::registry::{KeepAlive, Named};
 use sampan_facade::LoadOptions;
+use sampan_hub::HubOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,12 @@ pub struct ServeOptions {
     pub lazy: bool,
     /// Where to listen. Off loopback there must be keys.
     pub address: SocketAddr,
+    /// Speak TLS with this certificate.
+    pub tls: Option<TlsFiles>,
+    /// Write what clients send into the log.
+    pub log_prompts: bool,
+    /// Where models are pulled from and kept; `None`: none are pulled or deleted by request.
+    pub hub: Option<HubOptions>,
     /// Keys that get in; none: everyone.
     pub keys: Vec<Key>,
     /// Names, beside `localhost` and addresses, by which clients may call this server.
@@ -33,6 +40,15 @@ pub struct ServeOptions {
     pub origins: Vec<String>,
     /// What a request may take.
     pub limits: Limits,
+}
+
+/// A certificate, with those between it and a root behind it, and its private key; both in PEM form.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificates.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
 }
 
 /// What a request may take.

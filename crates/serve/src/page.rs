@@ -30,7 +30,9 @@ macro_rules! file {
 /// Every file of the page.
 const FILES: &[File] = &[
     File { path: "/", kind: HTML, content: include_bytes!("../assets/index.html") },
+    File { path: "/docs", kind: HTML, content: include_bytes!("../assets/docs.html") },
     file!(CSS, "base.css"),
+    file!(CSS, "docs.css"),
     file!(CSS, "layout.css"),
     file!(CSS, "message.css"),
     file!(CSS, "panel.css"),
@@ -40,6 +42,7 @@ const FILES: &[File] = &[
     file!(JS, "api.js"),
     file!(JS, "app.js"),
     file!(JS, "composer.js"),
+    file!(JS, "docs.js"),
     file!(JS, "dom.js"),
     file!(JS, "files.js"),
     file!(JS, "key.js"),
@@ -123,8 +126,9 @@ mod tests {
         }
         let mut found = BTreeSet::new();
         walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("assets"), "/assets", &mut found);
-        let index = found.take("/assets/index.html").map(|_| "/".to_owned());
-        found.extend(index);
+        for (asset, path) in [("/assets/index.html", "/"), ("/assets/docs.html", "/docs")] {
+            assert!(found.remove(asset) && found.insert(path.to_owned()), "{asset}");
+        }
         assert_eq!(FILES.iter().map(|file| file.path.to_owned()).collect::<BTreeSet<_>>(), found);
     }
 
@@ -155,12 +159,16 @@ mod tests {
 
     #[test]
     fn nothing_is_inline_and_no_text_becomes_elements() {
-        let index = text(file("/").unwrap());
-        assert!(
-            !index.contains("<style") && !index.contains("style=") && !index.contains(" on"),
-            "inline style or handler"
-        );
-        assert!(index.split("<script").skip(1).all(|script| script.contains("></script>")), "inline script");
+        for page in ["/", "/docs"].map(|path| text(file(path).unwrap())) {
+            assert!(
+                !page.contains("<style") && !page.contains("style=") && !page.contains(" on"),
+                "inline style or handler"
+            );
+            assert!(
+                page.split("<script").skip(1).all(|script| script.contains("></script>")),
+                "inline script"
+            );
+        }
         for file in FILES.iter().filter(|file| file.kind == JS) {
             for sink in [
                 "innerHTML",

@@ -4,9 +4,9 @@ use crate::adapters::{self, NamedAdapter};
 use crate::failure::Failure;
 use crate::loaded::{Base, Loaded};
 use axum::http::StatusCode;
-use sampan_facade::machine::available_memory;
-use sampan_facade::{Error, LoadOptions, Prepared, Source};
+use sampan_facade::{Error, LoadOptions, Prepared, Source, machine};
 use sampan_kernels::Kernels;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Mutex as Turns;
@@ -53,6 +53,22 @@ struct Entry {
     /// Held while the model is loaded, so that it is loaded once.
     turn: Turns<()>,
     state: Mutex<State>,
+    progress: Progress,
+}
+
+/// How far a model is that is being loaded: bytes done, and bytes in all.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU64, AtomicU64);
+
+impl Progress {
+    fn set(&self, done: u64, all: u64) {
+        self.0.store(done, Ordering::Relaxed);
+        self.1.store(all, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> (u64, u64) {
+        (self.0.load(Ordering::Relaxed), self.1.load(Ordering::Relaxed))
+    }
 }
 
 #[derive(Debug)]
@@ -62,15 +78,17 @@ struct State {
     keep: KeepAlive,
     /// Why it could not be loaded the last time.
     failed: Option<Failure>,
+    /// Whether it has been in memory.
+    seen: bool,
 }
 
 /// Every model of the server.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    entries: Vec<Arc<Entry>>,
+    entries: RwLock<Vec<Arc<Entry>>>,
     /// Names of models with adapters; each tells its model.
     adapters: RwLock<Vec<NamedAdapter>>,
-    options: LoadOptions,
+    pub(crate) options: LoadOptions,
     keep: KeepAlive,
     /// One set of threads for all models.
     kernels: Arc<Kernels>,
@@ -82,8 +100,13 @@ pub(crate) struct Registry {
 pub(crate) struct Listed {
     pub(crate) name: String,
     pub(crate) loaded: Option<Arc<Loaded>>,
+    /// Why it could not be loaded the last time, or answers no more.
     pub(crate) failed: Option<Failure>,
     pub(crate) loading: bool,
+    /// Bytes loaded, and bytes in all, while it is loading.
+    pub(crate) progress: (u64, u64),
+    /// Whether it has been in memory since the start.
+    pub(crate) seen: bool,
     /// Seconds until it is unloaded if nobody asks for it.
     pub(crate) unloads_in: Option<Duration>,
 }
@@ -96,11 +119,28 @@ impl Registry {
         keep: KeepAlive,
     ) -> Result<Registry, Error> {
         let kernels = Arc::new(options.kernels()?);
-        let state = || State { loaded: None, used: Instant::now(), keep, failed: None };
-        let entry = |named| Arc::new(Entry { named, turn: Turns::new(()), state: Mutex::new(state()) });
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let entries = models.into_iter().map(entry).collect();
-        Ok(Registry { entries, adapters: RwLock::new(adapters), options, keep, kernels, created })
+        let entries = models.into_iter().map(|named| Entry::new(named, keep)).collect();
+        let (entries, adapters) = (RwLock::new(entries), RwLock::new(adapters));
+        Ok(Registry { entries, adapters, options, keep, kernels, created })
+    }
+
+    /// The threads that all models compute on.
+    pub(crate) fn kernels(&self) -> &Arc<Kernels> {
+        &self.kernels
+    }
+
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes that the models in memory may still take: what their plans say, less what is resident.
+    pub(crate) fn uncommitted(&self) -> u64 {
+        let planned = |entry: &Arc<Entry>| {
+            entry.state().loaded.as_ref().map_or(0, |loaded| loaded.prepared.memory.total() as u64)
+        };
+        let planned: u64 = self.entries().iter().map(planned).sum();
+        planned.saturating_sub(machine::resident().unwrap_or(0))
     }
 
     /// The model of that name, loaded if it is not in memory. Without a name: the first.
@@ -109,7 +149,7 @@ impl Registry {
             Some(named) => self.with_adapter(named).await,
             None => {
                 let entry = self.entry(name)?;
-                let base = self.base(entry).await?;
+                let base = self.base(&entry).await?;
                 Ok(Arc::new(Loaded::new(entry.named.name.clone(), base, None)))
             }
         }
@@ -131,6 +171,7 @@ impl Registry {
             Ok(loaded) => {
                 tracing::info!(model, seconds = loaded.load_time.as_secs_f64(), "loaded");
                 state.failed = None;
+                state.seen = true;
                 state.loaded = Some(loaded.clone());
                 Ok(loaded)
             }
@@ -145,7 +186,7 @@ impl Registry {
     /// A model with an adapter, both loaded if they are not in memory.
     async fn with_adapter(&self, named: NamedAdapter) -> Result<Arc<Loaded>, Failure> {
         let entry = self.entry(named.model.as_deref())?;
-        let base = self.base(entry).await?;
+        let base = self.base(&entry).await?;
         let adapter = match base.adapters.get(&named.name) {
             Some(adapter) => adapter,
             None => {
@@ -191,7 +232,8 @@ impl Registry {
             });
         };
         self.adapters.write().unwrap_or_else(PoisonError::into_inner).retain(|other| other.name != name);
-        let base = self.entry(named.model.as_deref())?.state().loaded.clone();
+        let entry = self.entry(named.model.as_deref())?;
+        let base = entry.state().loaded.clone();
         if let Some(base) = base {
             base.adapters.remove(name);
         }
@@ -215,14 +257,15 @@ impl Registry {
         adapters.iter().find(|adapter| adapter.name == name || adapter.name == plain).cloned()
     }
 
-    fn entry(&self, name: Option<&str>) -> Result<&Arc<Entry>, Failure> {
+    fn entry(&self, name: Option<&str>) -> Result<Arc<Entry>, Failure> {
+        let entries = self.entries();
         let Some(name) = name else {
-            return self.entries.first().ok_or_else(|| Failure::internal("there is no model"));
+            return entries.into_iter().next().ok_or_else(|| Failure::internal("there is no model"));
         };
         let plain = name.strip_suffix(":latest").unwrap_or(name);
-        let found = self.entries.iter().find(|e| e.named.name == name || e.named.name == plain);
-        found.ok_or_else(|| {
-            let mut known: Vec<String> = self.entries.iter().map(|e| e.named.name.clone()).collect();
+        let found = entries.iter().find(|e| e.named.name == name || e.named.name == plain);
+        found.cloned().ok_or_else(|| {
+            let mut known: Vec<String> = entries.iter().map(|e| e.named.name.clone()).collect();
             let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
             known.extend(adapters.iter().map(|adapter| adapter.name.clone()));
             Failure {
@@ -248,17 +291,22 @@ impl Registry {
 
     /// Loads a model; if memory is short, after unloading those that nobody uses, the longest unused first.
     async fn load(&self, entry: &Arc<Entry>) -> Result<Arc<Base>, Failure> {
-        let options = LoadOptions { reserve: self.reserve(entry), ..self.options.clone() };
         loop {
-            let (named, options, kernels) = (entry.named.clone(), options.clone(), self.kernels.clone());
+            let (entry, kernels) = (entry.clone(), self.kernels.clone());
+            let promised = self.uncommitted();
+            let options = LoadOptions { reserve: self.reserve(&entry) + promised, ..self.options.clone() };
             let load = move || {
-                let available = if options.check_memory { available_memory() } else { None };
+                let named = entry.named.clone();
+                entry.progress.set(0, 0);
+                // Adapters that come later may take what is left, those of the start included.
+                let available = LoadOptions { reserve: promised, ..options.clone() }.available();
                 let prepared = Prepared::on(&named.source, &options, Some(kernels))?;
                 for notice in &prepared.notices {
                     tracing::info!(model = named.name, "{notice}");
                 }
                 let planned = prepared.memory.total() as u64;
-                Base::load(prepared, available.map(|a| a.bytes.saturating_sub(planned))).map(Arc::new)
+                let room = available.map(|a| a.bytes.saturating_sub(planned));
+                Base::load(prepared, room, &mut |done, all| entry.progress.set(done, all)).map(Arc::new)
             };
             let outcome = tokio::task::spawn_blocking(load).await;
             let outcome = outcome.unwrap_or_else(|e| Err(Failure::internal(format!("loading failed: {e}"))));
@@ -271,7 +319,8 @@ impl Registry {
 
     /// Lets go of the model that has been idle longest; whether there was one.
     fn make_room(&self) -> bool {
-        let idle = self.entries.iter().filter(|entry| entry.state().is_idle());
+        let entries = self.entries();
+        let idle = entries.iter().filter(|entry| entry.state().is_idle());
         match idle.min_by_key(|entry| entry.state().used) {
             Some(entry) => entry.unload("memory is needed"),
             None => false,
@@ -280,17 +329,51 @@ impl Registry {
 
     /// Lets go of the models whose time has come.
     pub(crate) fn sweep(&self) {
-        for entry in &self.entries {
+        for entry in &self.entries() {
             if entry.state().unloads_in() == Some(Duration::ZERO) {
                 entry.unload("keep-alive");
             }
         }
     }
 
+    /// Loads the models again whose engines have failed, so that the next request need not wait for it.
+    pub(crate) async fn revive(&self) {
+        for entry in self.entries() {
+            if entry.state().is_dead() {
+                // Why it cannot be loaded is logged, and told by /health.
+                let _ = self.get(Some(&entry.named.name)).await;
+            }
+        }
+    }
+
+    /// Adds a model, or puts it in the place of the one with its name.
+    pub(crate) fn add(&self, named: Named) {
+        let entry = Entry::new(named, self.keep);
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        match entries.iter_mut().find(|old| old.named.name == entry.named.name) {
+            // What is loaded already stays until it is unloaded: requests have it.
+            Some(old) if old.named.source == entry.named.source => {}
+            Some(old) => *old = entry,
+            None => entries.push(entry),
+        }
+    }
+
+    /// Forgets a model. Requests under way end with it.
+    pub(crate) fn forget(&self, name: &str) {
+        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| entry.named.name != name);
+    }
+
+    /// The model of that name as it was named at the start or when it was pulled.
+    pub(crate) fn named(&self, name: &str) -> Result<Named, Failure> {
+        Ok(self.entry(Some(name))?.named.clone())
+    }
+
     /// Sets how long a model stays after this request.
     pub(crate) fn keep(&self, name: Option<&str>, keep: Option<KeepAlive>) -> Result<(), Failure> {
         let model = name.and_then(|name| self.adapter(name)).map(|adapter| adapter.model);
-        let mut state = self.entry(model.as_ref().map_or(name, Option::as_deref))?.state();
+        let entry = self.entry(model.as_ref().map_or(name, Option::as_deref))?;
+        let mut state = entry.state();
         state.keep = keep.unwrap_or(self.keep);
         state.used = Instant::now();
         Ok(())
@@ -301,18 +384,21 @@ impl Registry {
             let state = entry.state();
             // Before what is listed is a hold on the model itself.
             let unloads_in = state.unloads_in();
+            let dead =
+                state.is_dead().then(|| Failure::internal("its engine has failed; it is loaded again"));
+            let alive = state.loaded.clone().filter(|base| base.is_alive());
+            let loaded = |base| Arc::new(Loaded::new(entry.named.name.clone(), base, None));
             Listed {
                 name: entry.named.name.clone(),
-                loaded: state
-                    .loaded
-                    .clone()
-                    .map(|base| Arc::new(Loaded::new(entry.named.name.clone(), base, None))),
-                failed: state.failed.clone(),
+                loaded: alive.map(loaded),
+                failed: dead.or(state.failed.clone()),
                 loading: entry.turn.try_lock().is_err(),
+                progress: entry.progress.get(),
+                seen: state.seen,
                 unloads_in,
             }
         };
-        self.entries.iter().map(listed).collect()
+        self.entries().iter().map(listed).collect()
     }
 
     /// The model of that name as lists show it.
@@ -323,6 +409,16 @@ impl Registry {
 }
 
 impl Entry {
+    fn new(named: Named, keep: KeepAlive) -> Arc<Entry> {
+        let state = State { loaded: None, used: Instant::now(), keep, failed: None, seen: false };
+        Arc::new(Entry {
+            named,
+            turn: Turns::new(()),
+            state: Mutex::new(state),
+            progress: Progress::default(),
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -331,7 +427,7 @@ impl Entry {
     fn touch(&self) -> Option<Arc<Base>> {
         let mut state = self.state();
         state.used = Instant::now();
-        if state.loaded.as_ref().is_some_and(|loaded| !loaded.is_alive()) {
+        if state.is_dead() {
             tracing::error!(model = self.named.name, "the engine has failed; loading again");
             state.loaded = None;
         }
@@ -348,6 +444,11 @@ impl Entry {
 }
 
 impl State {
+    /// In memory, with an engine whose thread has ended.
+    fn is_dead(&self) -> bool {
+        self.loaded.as_ref().is_some_and(|loaded| !loaded.is_alive())
+    }
+
     /// In memory, and no request has it.
     fn is_idle(&self) -> bool {
         self.loaded.as_ref().is_some_and(|loaded| Arc::strong_count(loaded) == 1)

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::{anthropic, ollama, openai, service, words};
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::sync::Arc;
 
 /// All routes.
@@ -26,6 +26,11 @@ pub(crate) fn all() -> Router<Arc<App>> {
         .route("/api/show", post(ollama::models::show))
         .route("/api/version", get(ollama::models::version))
         .route("/api/embed", post(ollama::models::embed))
+        .route("/api/pull", post(ollama::store::pull))
+        .route("/api/delete", delete(ollama::store::delete))
+        .route("/api/copy", post(ollama::store::not_here))
+        .route("/api/create", post(ollama::store::not_here))
+        .route("/api/push", post(ollama::store::not_here))
         .route("/v1/rerank", post(words::rerank))
         .route("/rerank", post(words::rerank))
         .route("/tokenize", post(words::tokenize))
@@ -40,7 +45,7 @@ pub(crate) fn all() -> Router<Arc<App>> {
 }
 
 /// Paths that are counted under their own name.
-pub(crate) const PATHS: [&str; 27] = [
+pub(crate) const PATHS: [&str; 32] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
@@ -57,6 +62,11 @@ pub(crate) const PATHS: [&str; 27] = [
     "/api/show",
     "/api/version",
     "/api/embed",
+    "/api/pull",
+    "/api/delete",
+    "/api/copy",
+    "/api/create",
+    "/api/push",
     "/v1/rerank",
     "/rerank",
     "/tokenize",

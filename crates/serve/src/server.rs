@@ -1,9 +1,11 @@
 //! A server from start to end.
 
 use crate::app::{App, router};
-use crate::edge::listen;
+use crate::edge::{Door, tls};
 use crate::options::ServeOptions;
+use sampan_facade::machine;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -25,6 +27,20 @@ pub enum ServeError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// TLS cannot be spoken with this file.
+    Tls {
+        /// The certificate, or its key.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Traces cannot be sent there.
+    Collector {
+        /// Where they were to go.
+        endpoint: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The models cannot be served on this machine as asked.
     Model(sampan_facade::Error),
     /// The system gives no threads or no signals.
@@ -38,6 +54,8 @@ impl std::fmt::Display for ServeError {
                 write!(f, "{address} can be reached from other machines, and there is no API key")
             }
             ServeError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
+            ServeError::Tls { file, why } => write!(f, "no TLS with {}: {why}", file.display()),
+            ServeError::Collector { endpoint, why } => write!(f, "no traces to {endpoint}: {why}"),
             ServeError::Model(error) => error.fmt(f),
             ServeError::System(error) => write!(f, "the system does not let the server run: {error}"),
         }
@@ -54,6 +72,13 @@ impl ServeError {
                 "give --api-key-file FILE or set SAMPAN_API_KEY, or listen on 127.0.0.1".into()
             }
             ServeError::Bind { .. } => "is another server running there? choose another --port".into(),
+            ServeError::Tls { .. } => {
+                "--tls-cert takes the certificate and its chain, --tls-key its private key, both as PEM"
+                    .into()
+            }
+            ServeError::Collector { .. } => {
+                "give the URL of a collector's OTLP over HTTP, such as http://localhost:4318".into()
+            }
             ServeError::Model(error) => error.hint(),
             ServeError::System(_) => "look at the limits of this user (ulimit -a)".into(),
         }
@@ -87,18 +112,21 @@ async fn serve(options: ServeOptions, listening: &mut dyn FnMut(SocketAddr)) -> 
     let app = Arc::new(App::new(&options, stopping).map_err(ServeError::Model)?);
     let address = options.address;
     let bind = |source| ServeError::Bind { address, source };
+    let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let end = signals().map_err(ServeError::System)?;
     listening(listener.local_addr().map_err(bind)?);
-    let background = tokio::spawn(background(app.clone(), options.lazy));
-    listen(listener, router(app), options.limits, end, stop).await;
+    let background = tokio::spawn(background(app.clone()));
+    let door = Door { listener, tls, router: router(app), limits: options.limits };
+    door.listen(end, stop).await;
     background.abort();
     Ok(())
 }
 
 /// Loads the models, and lets go of those whose time has come.
-async fn background(app: Arc<App>, lazy: bool) {
-    if !lazy {
+async fn background(app: Arc<App>) {
+    measure(&app).await;
+    if !app.lazy {
         let models = app.registry.list().into_iter().map(|l| l.name);
         let adapters = app.registry.adapters().into_iter().map(|(name, _)| name);
         for name in models.chain(adapters) {
@@ -109,6 +137,20 @@ async fn background(app: Arc<App>, lazy: bool) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         app.registry.sweep();
+        app.registry.revive().await;
+        app.metrics.sample(&app.registry);
+    }
+}
+
+/// Measures the machine before anything else runs on it, if there is memory to spare for that.
+async fn measure(app: &Arc<App>) {
+    let spare = app.registry.options.available().is_none_or(|memory| memory.bytes > 2 << 30);
+    if spare {
+        let app = app.clone();
+        // Without the measurement there are no shares of it, and everything else works.
+        let measured = tokio::task::spawn_blocking(move || app.metrics.measure(app.registry.kernels())).await;
+        // What it took is none of what models take.
+        let _ = measured.map(|()| machine::reset_peak_resident());
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::app::App;
 use crate::failure::Failure;
 use crate::page as files;
+use crate::registry::Listed;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 /// A JSON body.
@@ -16,25 +17,46 @@ pub(crate) fn json_body(value: &Value) -> Response {
     response
 }
 
-/// 200 when at least one model is in memory, or none has yet been asked for; 503 while the first is being loaded or cannot
-/// be.
+/// Whether the server does what it was started for, and if not, why. 200 when every model named at the start has been in
+/// memory (where models are loaded when they are asked for: at once), 503 before that, and when one cannot be loaded or
+/// answers no more.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
     let models = app.registry.list();
-    let state = |l: &crate::registry::Listed| match (&l.loaded, &l.failed) {
+    let status = readiness(&models, app.lazy);
+    let state = |l: &Listed| match (&l.loaded, &l.failed) {
         (Some(_), _) => json!("loaded"),
         (None, Some(failure)) => json!({"failed": failure.message}),
         (None, None) => json!(if l.loading { "loading" } else { "not loaded" }),
     };
-    let list: serde_json::Map<String, Value> = models.iter().map(|l| (l.name.clone(), state(l))).collect();
-    let ready =
-        models.iter().any(|l| l.loaded.is_some()) || models.iter().all(|l| !l.loading && l.failed.is_none());
-    let status = if ready { "ok" } else { "not ready" };
-    let mut response = json_body(&json!({"status": status, "models": list}));
-    if !ready {
+    let list: Map<String, Value> = models.iter().map(|l| (l.name.clone(), state(l))).collect();
+    let mut body = json!({"status": status, "models": list});
+    let progress = |l: &Listed| {
+        let (done, all) = l.progress;
+        let loading = l.loading && l.loaded.is_none() && all > 0;
+        loading.then(|| (l.name.clone(), json!({"bytes": done, "of": all})))
+    };
+    let progress: Map<String, Value> = models.iter().filter_map(progress).collect();
+    if !progress.is_empty() {
+        body["progress"] = progress.into();
+    }
+    let mut response = json_body(&body);
+    if status != "ok" {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(2));
     }
     response
+}
+
+/// `ok`, `loading` or `failed`. Where models are loaded on demand, one that cannot be loaded is no reason to send the
+/// requests for the others elsewhere.
+fn readiness(models: &[Listed], lazy: bool) -> &'static str {
+    let failed = |l: &Listed| l.failed.is_some();
+    let bad = if lazy { !models.is_empty() && models.iter().all(failed) } else { models.iter().any(failed) };
+    match bad {
+        true => "failed",
+        false if !lazy && models.iter().any(|l| !l.seen) => "loading",
+        false => "ok",
+    }
 }
 
 /// Prometheus text.

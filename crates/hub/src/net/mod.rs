@@ -9,3 +9,4 @@ mod tls;
 pub(crate) use address::{authority, encode, encode_part, host};
 pub(crate) use client::{Asked, Client, Response};
 pub(crate) use retry::{Failure, Retry};
+pub use tls::check_cpu as check_https;

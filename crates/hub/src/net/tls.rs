@@ -28,11 +28,11 @@ pub(crate) fn config(certificates: Option<&Path>) -> Result<TlsConfig, Error> {
     Ok(builder.unversioned_rustls_crypto_provider(Arc::new(rustls_graviola::default_provider())).build())
 }
 
-/// Graviola has no way without these instructions, and would end the program.
+/// Whether TLS can be spoken on this CPU: Graviola has no way without these instructions, and would end the program.
 ///
 /// # Errors
 /// When this CPU lacks one of them.
-pub(crate) fn check_cpu() -> Result<(), Error> {
+pub fn check_cpu() -> Result<(), Error> {
     #[cfg(target_arch = "x86_64")]
     let needs = {
         use std::arch::is_x86_feature_detected as has;

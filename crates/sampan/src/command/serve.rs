@@ -8,11 +8,18 @@ use crate::error::{AppError, Result};
 use crate::flags::{HubArgs, LoadArgs};
 use clap::{Args, ValueEnum};
 use sampan::{DEFAULT_SPECULATE, LoadOptions, Source};
-use sampan_serve::{KeepAlive, Key, Limits, Named, NamedAdapter, ServeError, ServeOptions};
+use sampan_serve::{
+    KeepAlive, Key, Limits, Named, NamedAdapter, ServeError, ServeOptions, TlsFiles, Traces, not_traces,
+};
 use sampan_weights::AdapterFiles;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{FilterExt, LevelFilter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Answer programs over HTTP: the APIs of OpenAI, Anthropic and Ollama.
 ///
@@ -47,15 +54,32 @@ pub(crate) struct ServeArgs {
     /// Seconds that a model stays in memory after its last request [default: for ever]
     #[arg(long, value_name = "SECONDS")]
     keep_alive: Option<u64>,
+    /// Mebibytes that the server may take of this machine [default: all that is available]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
     #[command(flatten)]
     hub: HubArgs,
     #[command(flatten)]
     edge: EdgeArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
+}
+
+/// What whoever runs the server sees of it, beside /metrics and /health.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Observing")]
+struct WatchArgs {
     /// How the log on stderr is written
     #[arg(long, value_name = "FORM", default_value = "text")]
     log: LogForm,
+    /// Write what clients send into the log too
+    #[arg(long)]
+    log_prompts: bool,
+    /// Send traces to a collector of OpenTelemetry: the URL of its OTLP over HTTP, such as http://localhost:4318
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
 }
 
 /// Who may ask, and from where.
@@ -68,13 +92,20 @@ struct EdgeArgs {
     /// Port to listen on; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     port: u16,
-    /// A file with API keys, one in a line; behind it, if wanted, name=NAME per-minute=N concurrent=N. (One key can be
+    /// A file with API keys, one in a line; behind it, if wanted, name=NAME per-minute=N concurrent=N
+    /// admin (may pull and delete models). (One key can be
     /// given as SAMPAN_API_KEY in the environment)
     #[arg(long, value_name = "FILE")]
     api_key_file: Option<PathBuf>,
     /// A name by which clients may call this server, beside localhost and addresses; can be given several times
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
+    /// Speak TLS with the certificate in this file (PEM), behind it those between it and a root
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// The origin of web pages that may use this server, such as https://chat.example; can be given several times
     #[arg(long, value_name = "ORIGIN")]
     origin: Vec<String>,
@@ -90,6 +121,9 @@ struct LimitArgs {
     /// Tokens of a prompt [default: what the context holds]
     #[arg(long, value_name = "TOKENS")]
     max_prompt: Option<usize>,
+    /// Requests that may wait besides those that are computed; more are refused
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_waiting: u16,
     /// Seconds that an answer may take
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     max_time: u64,
@@ -114,7 +148,8 @@ enum LogForm {
 
 pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<()> {
     let keys = keys(&args, &context.environment)?;
-    log(args.log, context.terminal.stderr && context.terminal.colour);
+    let traces = args.watch.otlp.as_deref().map(Traces::to).transpose()?;
+    let _written = log(args.watch.log, context.terminal.stderr && context.terminal.colour, traces.as_ref());
     let mut models: Vec<Named> = args.models.iter().map(|text| Named::parse(text)).collect();
     for model in &mut models {
         if let Source::Path(path) = &model.source {
@@ -137,12 +172,21 @@ pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<()> {
         load: LoadOptions {
             speculate: args.speculate,
             streams: args.streams.into(),
+            waiting: args.limits.max_waiting.into(),
+            memory: args.memory.map(|mib| mib.saturating_mul(1 << 20)),
             pool: args.cache.map(|n| n as usize),
             ..args.load.options()
         },
         keep: args.keep_alive.map_or(KeepAlive::Forever, |s| KeepAlive::For(Duration::from_secs(s))),
         lazy: args.lazy,
         address: SocketAddr::new(args.edge.host, args.edge.port),
+        tls: args
+            .edge
+            .tls_cert
+            .zip(args.edge.tls_key)
+            .map(|(certificate, key)| TlsFiles { certificate, key }),
+        log_prompts: args.watch.log_prompts,
+        hub: Some(args.hub.options(context)),
         keys,
         hosts: args.edge.host_name,
         origins: args.edge.origin,
@@ -155,8 +199,13 @@ pub(crate) fn run(args: ServeArgs, context: &Context) -> Result<()> {
             ..Limits::default()
         },
     };
-    sampan_serve::run(options, &mut |address| say(&format!("listening on http://{address}")))?;
-    Ok(())
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
+    let outcome =
+        sampan_serve::run(options, &mut |address| say(&format!("listening on {scheme}://{address}")));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    Ok(outcome?)
 }
 
 /// What can be known of adapters before their models are loaded.
@@ -200,19 +249,27 @@ fn keys(args: &ServeArgs, environment: &Environment) -> Result<Vec<Key>> {
     Ok(keys)
 }
 
-/// Writes what happens to stderr. A log that cannot be written is no reason to stop serving.
-fn log(form: LogForm, colour: bool) {
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::INFO)
-        .with_ansi(colour)
-        .with_target(false)
-        .log_internal_errors(false);
-    match form {
-        LogForm::Text => builder.init(),
-        LogForm::Json => builder.json().init(),
-        LogForm::Off => {}
-    }
+/// Writes what happens to stderr. A log that cannot be written is no reason to stop serving, and neither is one that
+/// nobody reads: lines that find no room are left out. What is returned writes the last ones when it is dropped.
+fn log(form: LogForm, colour: bool, traces: Option<&Traces>) -> WorkerGuard {
+    let (writer, written) = NonBlockingBuilder::default().lossy(true).finish(std::io::stderr());
+    let lines = || {
+        tracing_subscriber::fmt::layer()
+            .with_writer(writer.clone())
+            .with_ansi(colour)
+            .with_target(false)
+            .log_internal_errors(false)
+    };
+    let filter = not_traces().and(LevelFilter::INFO);
+    let log = match form {
+        LogForm::Text => Some(lines().with_filter(filter).boxed()),
+        LogForm::Json => {
+            Some(lines().json().with_current_span(false).with_span_list(false).with_filter(filter).boxed())
+        }
+        LogForm::Off => None,
+    };
+    tracing_subscriber::registry().with(log).with(traces.map(Traces::layer)).init();
+    written
 }
 
 impl From<ServeError> for AppError {

@@ -19,16 +19,18 @@ pub struct Key {
     pub per_minute: Option<u32>,
     /// Requests at the same time.
     pub concurrent: Option<usize>,
+    /// Whether its owner may pull and delete models from other machines too.
+    pub admin: bool,
 }
 
 impl Key {
     /// A key without limits.
     pub fn new(name: &str, key: &str) -> Key {
-        Key { name: name.to_owned(), digest: digest(key), per_minute: None, concurrent: None }
+        Key { name: name.to_owned(), digest: digest(key), per_minute: None, concurrent: None, admin: false }
     }
 
-    /// Reads a file of keys: one in a line, with `name=`, `per-minute=` and `concurrent=` behind it if wanted; `#` begins
-    /// a comment.
+    /// Reads a file of keys: one in a line, with `name=`, `per-minute=`, `concurrent=` and `admin` behind it if
+    /// wanted; `#` begins a comment.
     ///
     /// # Errors
     /// What is wrong with which line.
@@ -40,7 +42,11 @@ impl Key {
             let mut key = Key::new(&format!("key{}", keys.len() + 1), secret);
             for word in words {
                 let wrong =
-                    || format!("line {}: {word:?} is none of name=, per-minute=, concurrent=", at + 1);
+                    || format!("line {}: {word:?} is none of name=, per-minute=, concurrent=, admin", at + 1);
+                if word == "admin" {
+                    key.admin = true;
+                    continue;
+                }
                 let (what, value) = word.split_once('=').ok_or_else(wrong)?;
                 let number = || value.parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(wrong);
                 match what {
@@ -97,6 +103,8 @@ impl Pass {
 pub(crate) struct Client {
     pub(crate) name: String,
     pub(crate) id: u64,
+    /// Whether models may be pulled and deleted from wherever this is.
+    pub(crate) admin: bool,
 }
 
 #[derive(Debug)]
@@ -143,7 +151,7 @@ impl Keys {
         };
         let owner = &self.0[at];
         owner.enter()?;
-        let client = Client { name: owner.key.name.clone(), id: at as u64 + 1 };
+        let client = Client { name: owner.key.name.clone(), id: at as u64 + 1, admin: owner.key.admin };
         Ok(Pass { client, _leaving: Some(Leaving(owner.clone())) })
     }
 }
@@ -193,10 +201,11 @@ mod tests {
 
     #[test]
     fn a_file_of_keys() {
-        let text = "# ours\nsecret1 name=ann per-minute=60\n\nsecret2 concurrent=2 # ben\n";
+        let text = "# ours\nsecret1 name=ann per-minute=60\n\nsecret2 admin concurrent=2 # ben\n";
         let keys = Key::parse_all(text).unwrap();
-        let seen: Vec<_> = keys.iter().map(|k| (k.name.as_str(), k.per_minute, k.concurrent)).collect();
-        assert_eq!(seen, [("ann", Some(60), None), ("key2", None, Some(2))]);
+        let seen: Vec<_> =
+            keys.iter().map(|k| (k.name.as_str(), k.per_minute, k.concurrent, k.admin)).collect();
+        assert_eq!(seen, [("ann", Some(60), None, false), ("key2", None, Some(2), true)]);
         for bad in ["secret rate", "secret per-minute=0", "secret colour=red"] {
             assert!(Key::parse_all(bad).unwrap_err().contains("line 1"), "{bad}");
         }

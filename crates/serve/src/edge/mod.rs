@@ -3,8 +3,9 @@
 mod keys;
 mod listen;
 mod origin;
+pub(crate) mod tls;
 
 pub use keys::Key;
 pub(crate) use keys::{Client, Keys, Pass};
-pub(crate) use listen::listen;
+pub(crate) use listen::Door;
 pub(crate) use origin::Origins;

@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 pub(crate) mod models;
+pub(crate) mod store;
 
 use crate::failure::Failure;
 use crate::fields::Fields;

@@ -160,7 +160,8 @@ async fn check(server: &Server, path: &str, body: String) {
     let sent = request("POST", path).body(Body::from(body.clone())).unwrap();
     let reply = tokio::time::timeout(std::time::Duration::from_secs(60), server.send(sent)).await;
     let reply = reply.unwrap_or_else(|_| panic!("{path} {body} does not end"));
-    assert!(reply.status < 500, "{path} {body}: {reply:?}");
+    // What Ollama does and this server does not is 501 for any body.
+    assert!(reply.status < 500 || reply.status == 501, "{path} {body}: {reply:?}");
     assert!(!reply.body.contains("internal_error"), "{path} {body}: {reply:?}");
 }
 

@@ -4,10 +4,13 @@ mod adapters;
 mod edge;
 mod formats;
 mod fuzz;
+mod operations;
 mod refused;
 mod routes;
 mod scores;
 mod shapes;
+mod sockets;
+mod store;
 mod streams;
 
 use crate::app::{App, router};
@@ -56,28 +59,52 @@ impl Reply {
     }
 }
 
+/// With `mini`, and what tests can do without.
+fn options() -> ServeOptions {
+    ServeOptions {
+        models: vec![Named::parse("mini")],
+        adapters: Vec::new(),
+        adapter_folder: None,
+        load: LoadOptions { streams: 4, threads: Some(1), check_memory: false, ..LoadOptions::default() },
+        keep: KeepAlive::Forever,
+        lazy: true,
+        address: ([127, 0, 0, 1], 0).into(),
+        tls: None,
+        log_prompts: false,
+        hub: None,
+        keys: Vec::new(),
+        hosts: Vec::new(),
+        origins: Vec::new(),
+        limits: Limits::default(),
+    }
+}
+
 impl Server {
     pub(super) fn new() -> Server {
         Server::with(|_| {})
     }
 
     pub(super) fn with(change: impl FnOnce(&mut ServeOptions)) -> Server {
-        let mut options = ServeOptions {
-            models: vec![Named::parse("mini")],
-            adapters: Vec::new(),
-            adapter_folder: None,
-            load: LoadOptions { streams: 4, threads: Some(1), check_memory: false, ..LoadOptions::default() },
-            keep: KeepAlive::Forever,
-            lazy: true,
-            address: ([127, 0, 0, 1], 0).into(),
-            keys: Vec::new(),
-            hosts: Vec::new(),
-            origins: Vec::new(),
-            limits: Limits::default(),
-        };
+        let mut options = options();
         change(&mut options);
         let (stop, stopping) = watch::channel(false);
-        let app = Arc::new(App::new(&options, stopping).unwrap());
+        Server::of(App::new(&options, stopping).unwrap(), stop)
+    }
+
+    /// A server whose model is loaded before its world changes.
+    pub(super) async fn loaded(change: impl FnOnce(&mut App)) -> Server {
+        let (stop, stopping) = watch::channel(false);
+        // Much is promised that is not yet taken.
+        let mut options = options();
+        options.load.pool = Some(4 << 20);
+        let mut app = App::new(&options, stopping).unwrap();
+        app.registry.get(None).await.unwrap();
+        change(&mut app);
+        Server::of(app, stop)
+    }
+
+    fn of(app: App, stop: watch::Sender<bool>) -> Server {
+        let app = Arc::new(app);
         Server { router: router(app.clone()), app, stop }
     }
 

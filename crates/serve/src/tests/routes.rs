@@ -228,15 +228,38 @@ async fn models_health_and_metrics_tell_of_what_is_loaded() {
     assert_eq!(server.get("/api/ps").await.json()["models"][0]["name"], "mini");
     let text = server.get("/metrics").await.body;
     for line in [
-        "vllm:request_success_total{finished_reason=\"stop\"} 1",
+        "vllm:request_success_total{model_name=\"mini\",finished_reason=\"stop\"} 1",
         "vllm:num_requests_running{model_name=\"mini\"} 0",
-        "vllm:time_to_first_token_seconds_count 1",
-        "vllm:generation_tokens_total 39",
+        "vllm:time_to_first_token_seconds_count{model_name=\"mini\"} 1",
+        "vllm:request_queue_time_seconds_count{model_name=\"mini\"} 1",
+        "vllm:request_prefill_time_seconds_count{model_name=\"mini\"} 1",
+        "vllm:request_decode_time_seconds_count{model_name=\"mini\"} 1",
+        "vllm:inter_token_latency_seconds_count{model_name=\"mini\"} 38",
+        "vllm:e2e_request_latency_seconds_count{model_name=\"mini\"} 1",
+        "vllm:generation_tokens_total{model_name=\"mini\"} 39",
+        "vllm:prefix_cache_hits_total{model_name=\"mini\"} 0",
+        "sampan_memory_bytes{model_name=\"mini\",kind=\"kv\"} 0",
+        "# TYPE vllm:prefix_cache_queries counter",
+        "# TYPE vllm:num_requests_waiting gauge",
+        "# TYPE vllm:time_to_first_token_seconds histogram",
+        "# TYPE sampan_read_bytes counter",
         "http_requests_total{handler=\"/v1/chat/completions\",method=\"POST\",status=\"200\"} 1",
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
     }
-    assert!(text.contains("vllm:inter_token_latency_seconds") && text.contains("sampan_planned_bytes"));
+    assert!(text.ends_with("# EOF\n"));
+    // What only grows is a counter: a gauge under such a name makes rates go wrong after a restart.
+    for line in text.lines().filter(|l| l.starts_with("# TYPE") && !l.ends_with(" counter")) {
+        assert!(!line.contains("_total "), "{line}");
+    }
+    let value = |name: &str| -> f64 {
+        let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let kind = |kind: &str| value(&format!("sampan_memory_bytes{{model_name=\"mini\",kind=\"{kind}\"}}"));
+    assert!(kind("weights") > 1e6 && kind("cache") > 0.0 && kind("scratch") > 0.0);
+    // A step reads the weights at least (without an embedding that is only looked up in).
+    assert!(value("sampan_read_bytes_total") > 0.5 * kind("weights") * value("sampan_engine_steps_total"));
 }
 
 #[tokio::test]
@@ -247,4 +270,51 @@ async fn every_route_is_described() {
         assert!(api["paths"][path].is_object(), "{path} is not in openapi.json");
     }
     assert_eq!(api["paths"].as_object().unwrap().len(), crate::routes::PATHS.len() - 1);
+}
+
+#[tokio::test]
+async fn every_example_of_the_description_is_taken_and_every_field_known() {
+    let server = Server::new();
+    let api = server.get("/openapi.json").await.json();
+    let paths = api["paths"].as_object().unwrap();
+    let tags: Vec<&Value> = api["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+    for (path, methods) in paths {
+        let described = methods.as_object().unwrap();
+        for (method, operation) in described {
+            let place = format!("{method} {path}");
+            assert!(tags.contains(&&operation["tags"][0]) && operation["summary"].is_string(), "{place}");
+            let method = method.to_uppercase();
+            // What changes the machine is tested with a hub of its own.
+            if ["/api/pull", "/api/delete"].contains(&path.as_str()) {
+                continue;
+            }
+            let content = &operation["requestBody"]["content"]["application/json"];
+            let example = &content["example"];
+            let body = if example.is_null() { String::new() } else { example.to_string() };
+            let asked = path.replace("{name}", "mini");
+            let reply = server.send(super::request(&method, &asked).body(body.into()).unwrap()).await;
+            assert!(operation["responses"][reply.status.to_string()].is_object(), "{place}: {reply:?}");
+            // `mini` has no words to rank with, and this server has no folder of adapters.
+            let unsuited = (reply.body.contains("unsuited_model") && path.ends_with("rerank"))
+                || path.ends_with("_lora_adapter");
+            let refused = unsuited || operation["responses"]["501"].is_object();
+            assert!(reply.status == 200 || refused, "{place}: {reply:?}");
+            for (name, _) in content["schema"]["properties"].as_object().into_iter().flatten() {
+                // Of a field of the wrong type it is said what is wrong with it; an unknown one is called unknown.
+                let wrong = with(example, json!({name: {"no": ["such", "thing"]}}));
+                let reply = server
+                    .send(super::request(&method, &asked).body(wrong.to_string().into()).unwrap())
+                    .await;
+                let unknown = format!("{name} is not known here");
+                assert!(!reply.body.contains(&unknown), "{place}: {reply:?}");
+            }
+            for name in content["schema"]["required"].as_array().into_iter().flatten() {
+                let mut less = example.clone();
+                less.as_object_mut().unwrap().remove(name.as_str().unwrap());
+                let reply =
+                    server.send(super::request(&method, &asked).body(less.to_string().into()).unwrap()).await;
+                assert_eq!(reply.status, 400, "{place} without {name}: {reply:?}");
+            }
+        }
+    }
 }
