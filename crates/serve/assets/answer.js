@@ -58,13 +58,16 @@ function record(message, part, since) {
   }
 }
 
+/** Seconds below which a browser does not tell pieces apart that came one after the other, so that a speed would be made up. */
+const BRIEF = 0.05;
+
 /** The figures of a finished answer, as short texts; `[]` where nothing is known. */
 export function figures({ usage, times }) {
   if (!usage || times?.first === undefined) return [];
   const seconds = (times.total - times.first) / 1000;
   const out = [];
   // The first token ends the prompt; the time after it made the others.
-  if (usage.completion > 1 && seconds > 0) out.push(`${rounded((usage.completion - 1) / seconds)} tokens/s`);
+  if (usage.completion > 1 && seconds >= BRIEF) out.push(`${rounded((usage.completion - 1) / seconds)} tokens/s`);
   out.push(`${count(usage.completion)} ${usage.completion === 1 ? "token" : "tokens"}`);
   out.push(`first after ${duration(times.first)}`);
   out.push(`${count(usage.cached)} of ${count(usage.prompt)} prompt tokens cached`);

@@ -139,7 +139,7 @@ fn tools(fields: &mut Fields) -> Result<Option<Offer>> {
         let kinds = ["auto", "none", "any", "tool"];
         wanted = match choice.word("type", &kinds)?.ok_or_else(|| choice.missing("type"))? {
             "tool" => ToolChoice::named(choice.need_text("name")?),
-            kind => ToolChoice { required: kind == "any", none: kind == "none", only: None },
+            kind => ToolChoice { required: kind == "any", none: kind == "none", ..ToolChoice::default() },
         };
         parallel = !choice.flag("disable_parallel_tool_use")?.unwrap_or(false);
         choice.finish()?;

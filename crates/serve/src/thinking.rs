@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::loaded::Loaded;
+use sampan_text::ToolFormat;
 use serde_json::{Map, Value};
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -21,6 +22,8 @@ pub(crate) fn effort(
     vars: &mut Map<String, Value>,
 ) -> Result<()> {
     let template = loaded.speech.template(false)?;
+    let format = template.output_format();
+    let reasons = format.reasoning.is_some() || format.tools == ToolFormat::Harmony;
     let levels = template.understands("reasoning_effort") && effort != "none";
     // A switch alone has no place for the least: off is nearer to it than on.
     let on = effort != "none" && (levels || effort != "minimal");
@@ -34,14 +37,12 @@ pub(crate) fn effort(
     if levels {
         vars.entry("reasoning_effort").or_insert(level(template.source(), effort).into());
     }
-    match known {
-        true => Ok(()),
-        false => Err(Failure::field(
-            field,
-            "unsupported_value",
-            format!("{field} is {effort:?}, but this model's template has no such switch; leave it out"),
-        )),
+    // A model that always thinks does so when it is told to.
+    if known || (on && reasons) {
+        return Ok(());
     }
+    let why = format!("{field} is {effort:?}, but this model's template has no such switch; leave it out");
+    Err(Failure::field(field, "unsupported_value", why))
 }
 
 /// The word of a template for a level: its own where it has it, or else the nearest of the three that all have.

@@ -30,12 +30,14 @@ pub(crate) struct Choice {
     pub(crate) only: Option<Vec<String>>,
     /// No tool at all.
     pub(crate) none: bool,
+    /// One call and no more, whatever is said of parallel ones.
+    pub(crate) single: bool,
 }
 
 impl Choice {
-    /// The tool of this name and no other.
+    /// The tool of this name and no other, once.
     pub(crate) fn named(name: String) -> Choice {
-        Choice { required: true, only: Some(vec![name]), none: false }
+        Choice { required: true, only: Some(vec![name]), none: false, single: true }
     }
 }
 
@@ -62,6 +64,7 @@ impl Offer {
             let message = format!("{field} names {unknown:?}; the tools are: {}", known.join(", "));
             return Err(Failure::field(field, "unknown_value", message));
         }
+        let parallel = parallel && !choice.single;
         Ok(Some(Offer { list, tools, choice, parallel, field: field.to_owned() }))
     }
 
@@ -178,5 +181,5 @@ fn choice(fields: &mut Fields, name: &dyn Fn(&mut Fields) -> Result<String>) -> 
         tool.finish()?;
     }
     allowed.finish()?;
-    Ok(Choice { required: mode == "required", only: Some(names), none: false })
+    Ok(Choice { required: mode == "required", only: Some(names), ..Choice::default() })
 }

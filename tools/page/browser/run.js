@@ -30,7 +30,10 @@ await fs.mkdir(values.shots, { recursive: true });
 const key = "a-key-for-the-checks";
 const server = values.url ? { url: values.url, stop() {} } : await start(values.binary, temporary);
 const locked = values["locked-url"] ? { url: values["locked-url"], key, stop() {} } : await start(values.binary, temporary, { key });
-const browser = await puppeteer.launch({ executablePath: values.chromium, args: ["--no-sandbox", "--force-color-profile=srgb", MOUSE] });
+// Nothing but the page itself: no calls home, no first run, no card.
+const QUIET = ["no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking", "disable-component-update", "disable-sync"];
+const args = [...QUIET.map((flag) => `--${flag}`), "--force-color-profile=srgb", MOUSE];
+const browser = await puppeteer.launch({ executablePath: values.chromium, args });
 const axe = await fs.readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 const openAt = (at, options) => openPage(browser, at, options);

@@ -35,6 +35,7 @@ test("figures of an answer", () => {
   const usage = { prompt: 1340, cached: 1312, completion: 101 };
   const cases = [
     [{ usage, times: { first: 200, total: 2200 } }, "50 tokens/s, 101 tokens, first after 0.20 s, 1,312 of 1,340 prompt tokens cached"],
+    [{ usage, times: { first: 200, total: 220 } }, "101 tokens, first after 0.20 s, 1,312 of 1,340 prompt tokens cached"],
     [{ usage: { ...usage, completion: 1 }, times: { first: 200, total: 200 } }, "1 token, first after 0.20 s, 1,312 of 1,340 prompt tokens cached"],
     [{ usage, times: {} }, ""],
     [{ times: { first: 1, total: 2 } }, ""],

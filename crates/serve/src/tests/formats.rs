@@ -146,6 +146,20 @@ async fn shapes_and_calls_hold_in_every_format() {
 }
 
 #[tokio::test]
+async fn a_switch_that_a_template_does_not_have_is_refused_by_name() {
+    for (at, thinks) in [(0, true), (10, false)] {
+        let (_folder, server) = server(&FORMATS[at]);
+        for effort in ["none", "minimal", "high"] {
+            let body = ask(json!({"reasoning_effort": effort, "max_tokens": 1, "n": 1}));
+            let reply = server.post("/v1/chat/completions", body).await;
+            let expected = if thinks && effort == "high" { 200 } else { 400 };
+            assert_eq!(reply.status, expected, "{} {effort}: {reply:?}", FORMATS[at].0);
+            assert!(expected == 200 || reply.json()["error"]["param"] == "reasoning_effort", "{reply:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_belongs_between_two_texts_is_filled_in() {
     let tokens: &[&str] = &["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"];
     let (_folder, server) = server(&("coder", tokens, "", ""));
