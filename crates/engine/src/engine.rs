@@ -104,8 +104,9 @@ impl Engine {
         for &work in batch {
             let seq = &mut self.scheduler.running[work.index];
             if seq.start() {
-                let (id, prompt_tokens, cached_tokens) = (seq.id, seq.prompt, seq.cached);
-                self.pending.push_back(Event::Started { id, prompt_tokens, cached_tokens });
+                let (id, prompt_tokens, cached_tokens, queued) =
+                    (seq.id, seq.prompt, seq.cached, seq.queued());
+                self.pending.push_back(Event::Started { id, prompt_tokens, cached_tokens, queued });
             }
         }
         for (from, to) in self.scheduler.pages.slots.copies() {

@@ -92,6 +92,8 @@ pub enum Event {
         prompt_tokens: usize,
         /// Of these, tokens whose keys and values were found in the cache when it started.
         cached_tokens: usize,
+        /// Time from submission to the first step.
+        queued: Duration,
     },
     /// Log-probabilities of the prompt: of token `first` and those after it. Comes once for each part of the prompt that
     /// is run, before the first token of the answer.

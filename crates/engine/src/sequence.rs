@@ -137,6 +137,11 @@ impl Sequence {
         first
     }
 
+    /// Time from submission to the first step, or to now where there was none yet.
+    pub(crate) fn queued(&self) -> Duration {
+        self.started.unwrap_or_else(Instant::now) - self.submitted
+    }
+
     /// Appends a token of the answer.
     pub(crate) fn push(&mut self, token: u32) {
         self.first_token.get_or_insert_with(Instant::now);

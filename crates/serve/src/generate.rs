@@ -217,8 +217,8 @@ impl Pump {
                 () = told(&mut stop) => Next::Shutdown,
             };
             match event {
-                Next::Event(Event::Started { cached_tokens, .. }) => {
-                    clock.started(cached_tokens);
+                Next::Event(Event::Started { cached_tokens, queued, .. }) => {
+                    clock.started(cached_tokens, queued);
                     self.cached = cached_tokens;
                 }
                 Next::Event(Event::Prompt { first, logprobs, .. }) => {

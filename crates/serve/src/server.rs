@@ -115,6 +115,8 @@ async fn serve(options: ServeOptions, listening: &mut dyn FnMut(SocketAddr)) -> 
     let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let end = signals().map_err(ServeError::System)?;
+    // While nothing else runs here: beside an engine it would take long, and find too little.
+    measure(&app).await;
     listening(listener.local_addr().map_err(bind)?);
     let background = tokio::spawn(background(app.clone()));
     let door = Door { listener, tls, router: router(app), limits: options.limits };
@@ -125,7 +127,6 @@ async fn serve(options: ServeOptions, listening: &mut dyn FnMut(SocketAddr)) -> 
 
 /// Loads the models, and lets go of those whose time has come.
 async fn background(app: Arc<App>) {
-    measure(&app).await;
     if !app.lazy {
         let models = app.registry.list().into_iter().map(|l| l.name);
         let adapters = app.registry.adapters().into_iter().map(|(name, _)| name);
@@ -142,7 +143,7 @@ async fn background(app: Arc<App>) {
     }
 }
 
-/// Measures the machine before anything else runs on it, if there is memory to spare for that.
+/// Measures the machine, if there is memory to spare for that.
 async fn measure(app: &Arc<App>) {
     let spare = app.registry.options.available().is_none_or(|memory| memory.bytes > 2 << 30);
     if spare {

@@ -63,7 +63,7 @@ impl Worker {
         let (publish, stats) = watch::channel(engine.stats());
         std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || Owner { engine, listeners: HashMap::new(), publish }.run(&inbox))?;
+            .spawn(move || Owner { publish, engine, listeners: HashMap::new() }.run(&inbox))?;
         Ok(Worker { to, stats })
     }
 
@@ -89,9 +89,10 @@ impl Worker {
 
 /// What lives on the thread.
 struct Owner {
+    /// First, as fields are dropped in this order: who loses its answer by a fault finds the engine dead, not alive.
+    publish: watch::Sender<EngineStats>,
     engine: Engine,
     listeners: HashMap<RequestId, mpsc::UnboundedSender<Event>>,
-    publish: watch::Sender<EngineStats>,
 }
 
 impl Owner {

@@ -2,7 +2,7 @@
 
 use super::{ModelName, Reason, Requests};
 use crate::budget::Share;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::Span;
 
 /// The times of one answer, and what it holds of the memory. An answer that ends without a word (its client has gone
@@ -43,12 +43,11 @@ impl Clock {
         }
     }
 
-    /// The engine has begun with it, and found so many tokens of the prompt in the cache.
-    pub(crate) fn started(&mut self, cached: usize) {
-        let now = Instant::now();
-        // A request that lost its pages begins a second time, which is no new request.
-        if self.started.replace(now).is_none() {
-            let waited = (now - self.begun).as_secs_f64();
+    /// The engine has begun with it after some time in its queue, and found so many tokens of the prompt in the cache. (This
+    /// is heard after the first step, which for a short prompt is the only one.)
+    pub(crate) fn started(&mut self, cached: usize, queued: Duration) {
+        if self.started.replace(self.begun + queued).is_none() {
+            let waited = queued.as_secs_f64();
             self.span.record("gen_ai.latency.time_in_queue", waited);
             self.span.record("gen_ai.usage.cache_read.input_tokens", cached);
             self.requests.queue.get_or_create(&self.model).observe(waited);
@@ -69,7 +68,7 @@ impl Clock {
             }
             None => {
                 self.first = Some(now);
-                let since_start = now - self.started.unwrap_or(self.begun);
+                let since_start = now.saturating_duration_since(self.started.unwrap_or(self.begun));
                 let whole = (now - self.begun).as_secs_f64();
                 self.span.record("gen_ai.latency.time_to_first_token", whole);
                 self.requests.first_token.get_or_create(&self.model).observe(whole);

@@ -256,6 +256,10 @@ async fn models_health_and_metrics_tell_of_what_is_loaded() {
         let line = text.lines().find(|l| l.starts_with(name)).unwrap_or_else(|| panic!("{name} in {text}"));
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
+    // Nobody waited, and the prompt took its time.
+    let (queue, prefill) =
+        (value("vllm:request_queue_time_seconds_sum"), value("vllm:request_prefill_time_seconds_sum"));
+    assert!(queue < prefill, "{queue} {prefill}");
     let kind = |kind: &str| value(&format!("sampan_memory_bytes{{model_name=\"mini\",kind=\"{kind}\"}}"));
     assert!(kind("weights") > 1e6 && kind("cache") > 0.0 && kind("scratch") > 0.0);
     // A step reads the weights at least (without an embedding that is only looked up in).
