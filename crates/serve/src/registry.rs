@@ -137,7 +137,7 @@ impl Registry {
     /// Bytes that the models in memory may still take: what their plans say, less what is resident.
     pub(crate) fn uncommitted(&self) -> u64 {
         let planned = |entry: &Arc<Entry>| {
-            entry.state().loaded.as_ref().map_or(0, |loaded| loaded.prepared.memory.total() as u64)
+            entry.state().loaded.as_ref().map_or(0, |loaded| loaded.memory_bytes() as u64)
         };
         let planned: u64 = self.entries().iter().map(planned).sum();
         planned.saturating_sub(machine::resident().unwrap_or(0))

@@ -43,7 +43,7 @@ pub(crate) async fn ps(State(app): State<Arc<App>>) -> Response {
         Some(json!({
             "name": l.name,
             "model": l.name,
-            "size": loaded.prepared.memory.total(),
+            "size": loaded.memory_bytes(),
             "size_vram": 0,
             "digest": "",
             "details": details(&loaded),

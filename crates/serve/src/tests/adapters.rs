@@ -77,6 +77,9 @@ async fn adapters_answer_together_as_each_does_alone() {
     let (base, adapter) = (of("mini")["memory_bytes"].as_u64(), of("poet")["memory_bytes"].as_u64());
     let planned = server.app.registry.get(None).await.unwrap().prepared.memory.total() as u64;
     assert_eq!(base, adapter.map(|bytes| planned + 2 * bytes));
+    let metrics = server.get("/metrics").await.body;
+    let line = "sampan_planned_bytes{model_name=\"mini\",kind=\"adapters\"}";
+    assert!(metrics.contains(&format!("{line} {}", 2 * adapter.unwrap())), "{metrics}");
     assert_eq!(server.get("/v1/models/clerk").await.json(), of("clerk"));
     let reply = server.post("/v1/embeddings", json!({"model": "poet", "input": "a"})).await;
     assert_eq!((reply.status, &reply.json()["error"]["param"]), (400, &json!("model")), "{reply:?}");
