@@ -13,6 +13,7 @@ mod mini;
 mod quant;
 mod quantize;
 mod run;
+mod serve;
 mod speculation;
 mod support;
 mod vectors;
