@@ -191,12 +191,17 @@ impl Registry {
             Some(adapter) => adapter,
             None => {
                 let _turn = entry.turn.lock().await;
-                let (base, named) = (base.clone(), named.clone());
-                let load = move || base.adapters.load(&named, &base.model);
+                let (shared, wanted) = (base.clone(), named.clone());
+                let load = move || shared.adapters.load(&wanted, &shared.model);
                 let loaded = tokio::task::spawn_blocking(load).await;
                 let loaded =
                     loaded.unwrap_or_else(|e| Err(Failure::internal(format!("loading failed: {e}"))));
-                loaded.inspect_err(|failure| tracing::error!(error = failure.message, "cannot load"))?
+                let adapter = &named.name;
+                match &loaded {
+                    Ok(_) => tracing::info!(adapter, "loaded"),
+                    Err(failure) => tracing::error!(adapter, error = failure.message, "cannot load"),
+                }
+                loaded?
             }
         };
         Ok(Arc::new(Loaded::new(named.name, base, Some(adapter))))
@@ -216,7 +221,6 @@ impl Registry {
         if adapters.iter().any(|other| other.name == named.name) {
             return Err(taken());
         }
-        tracing::info!(adapter = named.name, "loaded");
         adapters.push(named);
         Ok(loaded)
     }

@@ -95,14 +95,24 @@ async fn shapes_hold_with_thinking_on_and_off_and_for_every_choice() {
 #[tokio::test]
 async fn a_streamed_answer_of_a_shape_is_the_same() {
     let server = Server::new();
-    let body = with(&sum(), json!({"guided_json": schema(), "logprobs": true}));
+    let more = json!({"guided_json": schema(), "logprobs": true, "n": 2, "temperature": 0.9, "seed": 4});
+    let body = with(&sum(), more);
     let whole = server.post("/v1/chat/completions", &body).await.json();
     let frames = server.post("/v1/chat/completions", with(&body, json!({"stream": true}))).await.frames();
+    for index in 0..2 {
+        let whole = json!({"choices": [whole["choices"][index]]});
+        let own = |f: &&Value| f["choices"][0]["index"] == index;
+        check_stream(&whole, &frames.iter().filter(own).collect::<Vec<_>>());
+    }
+}
+
+/// The frames of a choice say what the whole choice says.
+fn check_stream(whole: &Value, frames: &[&Value]) {
     let join = |place: &str| -> String { frames.iter().filter_map(|f| f.pointer(place)?.as_str()).collect() };
     assert_eq!(join("/choices/0/delta/content"), whole["choices"][0]["message"]["content"]);
     let scores = |v: &Value| v.pointer("/choices/0/logprobs/content").and_then(Value::as_array).cloned();
-    let streamed: Vec<Value> = frames.iter().filter_map(scores).flatten().collect();
-    assert_eq!(Some(streamed), scores(&whole));
+    let streamed: Vec<Value> = frames.iter().filter_map(|f| scores(f)).flatten().collect();
+    assert_eq!(Some(streamed), scores(whole));
 }
 
 #[tokio::test]

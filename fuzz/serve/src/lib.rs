@@ -1,1 +1,0 @@
-//! The targets are in `tests/`.
