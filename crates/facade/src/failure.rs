@@ -28,6 +28,16 @@ pub enum Error {
         /// What is wrong.
         source: sampan_model::PlanError,
     },
+    /// A quantisation that is not known.
+    #[error("no memory can be worked out for {mix} of {model}: that format is not known here")]
+    Mix {
+        /// The model as it was named.
+        model: String,
+        /// What was asked for.
+        mix: String,
+        /// `known: ` and what is.
+        known: String,
+    },
     /// A tensor cannot be loaded.
     #[error("{model}: {source}")]
     Load {
@@ -168,6 +178,7 @@ impl Error {
             }
             E::Weights(error) => weights_hint(error),
             E::Plan { source, .. } => plan_hint(source),
+            E::Mix { known, .. } => known.clone(),
             E::Load { .. } => "the file may be damaged; download it again, or compare its checksum".into(),
             E::NoWeights { .. } => {
                 "`sampan tokenize` and `sampan template` work on it; running needs the weights".into()

@@ -3,7 +3,7 @@
 use crate::load::{DEFAULT_CONTEXT, LEAST_DEFAULT_CONTEXT, LoadOptions, needed_memory};
 use crate::rates::Rate;
 use crate::{Error, Source};
-use sampan_kernels::Kernels;
+use sampan_kernels::{Format, Kernels};
 use sampan_model::{KvFormat, Memory, Plan, PlanOptions, Quant};
 use sampan_weights::{Checkpoint, Kind};
 
@@ -39,12 +39,40 @@ pub fn candidates(
     options: &LoadOptions,
     available: Option<u64>,
 ) -> Result<Vec<Candidate>, Error> {
-    let checkpoint = source.open()?;
-    let mut candidates = vec![candidate(source, &checkpoint, None, kernels, options, available)?];
+    let (name, checkpoint) = (source.to_string(), source.open()?);
+    let mut candidates = vec![candidate(&name, &checkpoint, None, kernels, options, available)?];
     if is_float(&candidates[0].plan) {
         for quant in MIXES {
-            candidates.push(candidate(source, &checkpoint, Some(quant), kernels, options, available)?);
+            candidates.push(candidate(&name, &checkpoint, Some(quant), kernels, options, available)?);
         }
+    }
+    Ok(candidates)
+}
+
+/// The same of a published model that only its configuration is known of. `format`: the one quantisation that is asked for,
+/// where it is not taken as it is published, and in others.
+///
+/// # Errors
+/// What is wrong with the configuration, and a quantisation that is unknown.
+pub fn published(
+    name: &str,
+    config: serde_json::Value,
+    format: Option<&str>,
+    kernels: &Kernels,
+    options: &LoadOptions,
+    available: Option<u64>,
+) -> Result<Vec<Candidate>, Error> {
+    let checkpoint = Checkpoint::from_config(name, config);
+    let of = |quant| candidate(name, &checkpoint, quant, kernels, options, available);
+    if let Some(format) = format {
+        // Only experts are published in four bits; files that are named after them hold the rest in eight.
+        let format = if format.eq_ignore_ascii_case(Format::MXFP4.name()) { "Q8_0" } else { format };
+        let unknown = |known| Error::Mix { model: name.to_owned(), mix: format.to_owned(), known };
+        return Ok(vec![of(Some(format.parse().map_err(unknown)?))?]);
+    }
+    let mut candidates = vec![of(None)?];
+    if is_float(&candidates[0].plan) {
+        candidates.extend(MIXES.into_iter().map(|quant| of(Some(quant))).collect::<Result<Vec<_>, Error>>()?);
     }
     Ok(candidates)
 }
@@ -56,19 +84,20 @@ fn is_float(plan: &Plan) -> bool {
 }
 
 fn candidate(
-    source: &Source,
+    name: &str,
     checkpoint: &Checkpoint,
     quant: Option<Quant>,
     kernels: &Kernels,
     options: &LoadOptions,
     available: Option<u64>,
 ) -> Result<Candidate, Error> {
-    let plan_options = PlanOptions { quant, ..PlanOptions::default() };
+    // What has fewer bits than the mix stays as it is.
+    let plan_options = PlanOptions { quant, requantise: quant.is_some(), ..PlanOptions::default() };
     let plan = match checkpoint.kind() {
         Kind::NoWeights => Plan::from_config(checkpoint, plan_options),
         _ => Plan::from_checkpoint(checkpoint, plan_options),
     };
-    let plan = plan.map_err(|error| Error::Plan { model: source.to_string(), source: error })?;
+    let plan = plan.map_err(|error| Error::Plan { model: name.to_owned(), source: error })?;
     let memory_at = |context| needed_memory(&plan, kernels, options, context);
     let fits = |context| available.is_none_or(|bytes| memory_at(context).total() as u64 <= bytes);
     let mut context = options.context.unwrap_or(plan.context.min(DEFAULT_CONTEXT));

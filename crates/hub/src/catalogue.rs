@@ -2,9 +2,13 @@
 
 use crate::name::{Origin, Pick, Place, Repo, Revision, parse_pick};
 use crate::nearest::nearest_names;
+use serde_json::Value;
 
 /// One line for each release; the file's head says what the columns are.
 const DATA: &str = include_str!("../data/catalogue.txt");
+/// What releases' configurations say about size: `families` has what the shapes of one have in common, `shapes` the family
+/// and the rest.
+const SHAPES: &str = include_str!("../data/shapes.json");
 
 /// A release: what its short name stands for.
 #[derive(Clone, Debug)]
@@ -19,6 +23,8 @@ pub struct Release {
     pub revision: Option<Revision>,
     /// Parameters; for a mixture of experts the active ones too, as in `30.5B-A3.3B`.
     pub parameters: &'static str,
+    /// The name of its shape.
+    shape: &'static str,
     /// About how many bytes are downloaded.
     pub bytes: u64,
     /// The licence as the hub names it.
@@ -67,6 +73,14 @@ impl Catalogue {
         }
     }
 
+    /// The release with a name, or the first with the files of a repository.
+    pub fn release(&self, place: &Place) -> Option<&Release> {
+        let Place::Repo { repo: wanted, pick, .. } = place else { return None };
+        let same = |release: &&Release| release.repo == *wanted;
+        let exact = self.releases.iter().find(|release| same(release) && release.pick == *pick);
+        exact.or_else(|| self.releases.iter().find(same))
+    }
+
     /// What may have been meant: the sizes of a family, or names that are nearly the same.
     pub fn nearest(&self, name: &str) -> Vec<String> {
         let names = || self.releases.iter().map(|release| release.name);
@@ -79,9 +93,51 @@ impl Catalogue {
     }
 }
 
+impl Release {
+    /// What its config.json says about size, without the rest. `None` only if the program's data is wrong.
+    pub fn config(&self) -> Option<Value> {
+        let data: Value = serde_json::from_str(SHAPES).ok()?;
+        let shape = data["shapes"][self.shape].as_array()?;
+        let mut config = data["families"][shape.first()?.as_str()?].as_object()?.clone();
+        config.extend(shape.get(1)?.as_object()?.clone());
+        Some(Value::Object(config))
+    }
+
+    /// What it is made for, as far as its name says.
+    pub fn purpose(&self) -> Purpose {
+        let family = self.name.split(':').next().unwrap_or_default();
+        match family {
+            _ if family.contains("-embedding") => Purpose::Embedding,
+            _ if family.contains("-reranker") => Purpose::Reranking,
+            _ if family.contains("-coder") => Purpose::Code,
+            _ => Purpose::Conversation,
+        }
+    }
+
+    /// Whether it is for a language, by its code; of those with many languages only how many is known.
+    pub fn speaks(&self, language: &str) -> bool {
+        let listed = self.languages.split(',').any(|code| code.eq_ignore_ascii_case(language));
+        listed || self.languages.parse::<u32>().is_ok()
+    }
+}
+
+/// What a release is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Conversation and everything else that texts are asked for.
+    Conversation,
+    /// Programs.
+    Code,
+    /// Vectors.
+    Embedding,
+    /// The order of documents.
+    Reranking,
+}
+
 fn parse(line: &'static str) -> Option<Release> {
     let columns: Vec<&'static str> = line.split('|').map(str::trim).collect();
-    let [name, place, revision, parameters, gigabytes, licence, context, languages] = columns[..] else {
+    let [name, place, revision, parameters, shape, gigabytes, licence, context, languages] = columns[..]
+    else {
         return None;
     };
     let (repo, pick) = match place.split_once(':') {
@@ -96,6 +152,7 @@ fn parse(line: &'static str) -> Option<Release> {
         pick,
         revision: if revision == "newest" { None } else { Some(Revision::new(revision)?) },
         parameters,
+        shape,
         bytes: bytes as u64,
         licence,
         context: context.parse().ok()?,

@@ -21,13 +21,13 @@ mod remote;
 mod select;
 mod store;
 
-pub use catalogue::{Catalogue, Release};
+pub use catalogue::{Catalogue, Purpose, Release};
 pub use digest::Digest;
 pub use error::Error;
 pub use name::{ModelName, NameError, Origin, Pick, Place, Repo, RepoPath, Revision};
 pub use nearest::nearest_name;
 pub use net::check_https;
-pub use options::HubOptions;
+pub use options::{HubOptions, Secret};
 pub use pull::{Event, Hub, Listener, Plan};
 pub use store::{Entry, Leftover, Local, Owner, Record, RecordedFile, Removed, Store};
 

@@ -3,6 +3,29 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// A text that must not get into a message or a log: a token, a proxy's URL with its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself, for the one whom it is meant for.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for Secret {
+    fn from(text: T) -> Secret {
+        Secret(text.into())
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
 /// Where models are kept and come from. Nothing here is read from the environment: the program does that.
 #[derive(Clone, Debug)]
 pub struct HubOptions {
@@ -17,13 +40,13 @@ pub struct HubOptions {
     /// The ModelScope hub.
     pub modelscope: String,
     /// Who asks the Hugging Face hub. It is sent to the endpoint and nowhere else.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// Who asks ModelScope.
-    pub modelscope_token: Option<String>,
+    pub modelscope_token: Option<Secret>,
     /// The proxy for plain HTTP.
-    pub http_proxy: Option<String>,
+    pub http_proxy: Option<Secret>,
     /// The proxy for HTTPS.
-    pub https_proxy: Option<String>,
+    pub https_proxy: Option<Secret>,
     /// Hosts that are asked without a proxy, separated by commas; `.example.org` stands for all below it, `*` for all.
     pub no_proxy: String,
     /// A file with the root certificates to trust, instead of Mozilla's.

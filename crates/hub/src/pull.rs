@@ -36,6 +36,13 @@ pub enum Event<'a> {
         /// How large it is.
         bytes: u64,
     },
+    /// The server names no digest: there was nothing to compare the bytes with.
+    Unverified {
+        /// In the repository.
+        path: &'a str,
+        /// What the bytes add up to.
+        digest: &'a Digest,
+    },
     /// A request failed, and is sent again.
     Retry {
         /// Why.
@@ -76,6 +83,11 @@ impl Plan {
     /// The commit of the repository.
     pub fn commit(&self) -> &str {
         &self.commit
+    }
+
+    /// Whether the hub says of every file what its bytes add up to.
+    pub fn has_digests(&self) -> bool {
+        self.files.iter().all(|file| file.digest.is_some())
     }
 
     /// The repository, or the URL.
@@ -215,15 +227,21 @@ impl<'a> Hub<'a> {
             cache.set_reference(&plan.repo, &plan.revision, &plan.commit)?;
         }
         let now = seconds(SystemTime::now());
+        // Who asked for this state by its commit wants it whatever its branch becomes.
+        let pick = pick_word(&plan.pick);
+        let pinned = known.iter().any(|record| {
+            (&record.commit, &record.revision, &record.pick) == (&plan.commit, &plan.commit, &pick)
+        });
+        let revision = if pinned { &plan.commit } else { plan.revision.as_str() };
         self.store.records().save(&Record {
             name: plan.name.clone(),
             repository: plan.repository(),
             folder: plan.repo.folder(),
             origin: plan.repo.origin().word().into(),
             source: plan.remote.source().into(),
-            revision: plan.revision.as_str().into(),
+            revision: revision.into(),
             commit: plan.commit.clone(),
-            pick: pick_word(&plan.pick),
+            pick,
             files,
             pulled: now,
             used: now,
@@ -286,9 +304,13 @@ impl<'a> Hub<'a> {
     fn verify(&self, path: &Path, file: &RemoteFile, listener: Listener<'_>) -> Result<Digest, Error> {
         listener(Event::Verify { path: file.path.as_str(), bytes: file.bytes });
         let found = digest::of_file(path, file.digest.as_ref(), &mut |_| {})?;
-        let Some(expected) = file.digest.as_ref().filter(|expected| **expected != found) else {
+        let Some(expected) = &file.digest else {
+            listener(Event::Unverified { path: file.path.as_str(), digest: &found });
             return Ok(found);
         };
+        if *expected == found {
+            return Ok(found);
+        }
         let stem = path.to_string_lossy();
         let kept = PathBuf::from(format!("{}{WRONG}", stem.strip_suffix(PARTIAL).unwrap_or(&stem)));
         fs::rename(path, &kept).map_err(Error::io("rename", path))?;

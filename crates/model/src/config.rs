@@ -20,6 +20,7 @@ const GGUF_KEYS: &[(&str, &str)] = &[
     ("vocab_size", "vocab_size"),
     ("rope_theta", "rope.freq_base"),
     ("rope_dim", "rope.dimension_count"),
+    ("rope_sections", "rope.dimension_sections"),
     ("rope_scaling.rope_type", "rope.scaling.type"),
     ("rope_scaling.factor", "rope.scaling.factor"),
     ("is_causal", "attention.causal"),

@@ -73,6 +73,11 @@ impl Names {
         Names { dialect, prefix, own }
     }
 
+    /// The same spelling with another prefix.
+    pub(crate) fn with_prefix(self, prefix: &'static str) -> Names {
+        Names { prefix, ..self }
+    }
+
     /// The file's name for a tensor outside the layers, for example `("norm", "weight")`; a part may be empty.
     pub(crate) fn global(&self, module: &str, part: &str) -> String {
         match self.dialect {

@@ -105,7 +105,7 @@ fn dispatch(command: Command, context: &Context) -> Result<(), AppError> {
         Command::Template(args) => template::run(args, context),
         Command::Show(args) => show::run(args, context),
         Command::Quantize(args) => quantize::run(args, context),
-        Command::Fit(args) => fit::run(args),
+        Command::Fit(args) => fit::run(args, context),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args, context),
     }

@@ -73,7 +73,7 @@ impl Environment {
         let mut hub = self.hub.clone();
         if let (None, Some(file)) = (&hub.token, &self.token_file) {
             let token = std::fs::read_to_string(file).unwrap_or_default();
-            hub.token = Some(token.trim().to_owned()).filter(|token| !token.is_empty());
+            hub.token = Some(token.trim()).filter(|token| !token.is_empty()).map(Into::into);
         }
         hub
     }
@@ -112,10 +112,10 @@ fn hub() -> HubOptions {
         ollama,
         endpoint: text("HF_ENDPOINT").unwrap_or(usual.endpoint),
         modelscope: text("MODELSCOPE_ENDPOINT").unwrap_or(usual.modelscope),
-        token: text("HF_TOKEN"),
-        modelscope_token: text("MODELSCOPE_API_TOKEN"),
-        http_proxy: proxy("HTTP_PROXY"),
-        https_proxy: proxy("HTTPS_PROXY"),
+        token: text("HF_TOKEN").map(Into::into),
+        modelscope_token: text("MODELSCOPE_API_TOKEN").map(Into::into),
+        http_proxy: proxy("HTTP_PROXY").map(Into::into),
+        https_proxy: proxy("HTTPS_PROXY").map(Into::into),
         no_proxy: either("NO_PROXY").unwrap_or_default(),
         certificates: path("SSL_CERT_FILE"),
         offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),

@@ -21,4 +21,6 @@ pub use output::{OutputEvent, OutputFormat, OutputParser, OutputWarning, Tool, T
 pub use prompt::Prompt;
 pub use reasoning::{ReasoningTags, Start};
 pub use template::{ChatTemplate, TemplateError, TemplateOptions, strftime, with_parsed_arguments};
-pub use tokenizer::{Detokenizer, GgufVocab, Special, Tokenizer, supported_pre_tokenizers};
+pub use tokenizer::{
+    Detokenizer, GgufVocab, Special, SpelledOut, Tokenizer, spelled_out, supported_pre_tokenizers,
+};

@@ -2,7 +2,7 @@
 
 mod common;
 
-use sampan_text::{Special, Tokenizer};
+use sampan_text::{Special, Tokenizer, spelled_out};
 use std::path::Path;
 
 fn beside(path: &Path, suffix: &str) -> String {
@@ -15,7 +15,14 @@ fn beside(path: &Path, suffix: &str) -> String {
 fn every_vector_agrees() {
     let (mut checked, mut failures) = (0, Vec::new());
     for path in common::vocabularies() {
-        let tokenizer = Tokenizer::from_gguf(common::read(&path)).expect("a supported vocabulary");
+        let vocab = common::read(&path);
+        let spelled = spelled_out(&vocab).expect("a supported vocabulary");
+        let tokenizer = Tokenizer::from_gguf(vocab).expect("a supported vocabulary");
+        let again = Tokenizer::from_json(
+            spelled.tokenizer.to_string().as_bytes(),
+            Some(&serde_json::Value::Object(spelled.config)),
+        );
+        let again = again.expect("what was spelled out can be read");
         let texts = beside(&path, ".inp");
         let ids = beside(&path, ".out");
         // Each text ends with the separator; what follows the last one is not a text.
@@ -34,6 +41,8 @@ fn every_vector_agrees() {
                 }
             }
             assert_eq!(tokenizer.decode(want, false), *text, "{}", path.display());
+            assert!(again.agrees(&tokenizer, text), "{} as tokenizer.json: {text:?}", path.display());
+            assert_eq!(again.decode(want, false), *text, "{} as tokenizer.json", path.display());
         }
         // The first DeepSeek vocabulary has letters as added tokens that spell other bytes in the byte-level alphabet.
         let text = "Grüße aus København, für 10 ÷ 2 þ";

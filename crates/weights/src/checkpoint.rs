@@ -83,6 +83,14 @@ impl Checkpoint {
         Self::assemble(Kind::Gguf, Path::new(name), vec![file], tensors, header.metadata)
     }
 
+    /// A configuration alone, as if a folder held nothing else. `name` stands for the folder in messages.
+    pub fn from_config(name: &str, config: serde_json::Value) -> Checkpoint {
+        let (path, index) = (PathBuf::from(name), NameIndex::default());
+        let sidecars = Sidecars::of_config(config);
+        let (files, tensors, metadata) = (Vec::new(), Vec::new(), Metadata::default());
+        Checkpoint { kind: Kind::NoWeights, path, files, tensors, index, metadata, sidecars }
+    }
+
     fn open_gguf(path: &Path, first: &Path) -> Result<Checkpoint, Error> {
         let file = MappedFile::open(first)?;
         let header = gguf::parse(file.path(), file.bytes())?;

@@ -187,6 +187,11 @@ pub(crate) struct Sidecars {
 const MAX_TEMPLATE: u64 = 4 << 20;
 
 impl Sidecars {
+    /// A configuration and nothing else.
+    pub(crate) fn of_config(config: Value) -> Sidecars {
+        Sidecars { config: Some(config), ..Sidecars::default() }
+    }
+
     fn read(folder: &Path) -> Result<Sidecars, Error> {
         let mut sidecars = Sidecars {
             config: read_config(&folder.join(CONFIG))?,

@@ -19,6 +19,7 @@ mod json;
 mod metadata;
 mod mmap;
 mod output;
+mod parts;
 pub mod safetensors;
 mod sniff;
 mod split;

@@ -56,6 +56,13 @@ impl Drop for NewFile {
     }
 }
 
+/// A small file at once.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut new = NewFile::create(path)?;
+    new.file.write_all(bytes).map_err(|e| Error::io(&new.temporary, e))?;
+    new.finish()
+}
+
 /// Where a tensor's data goes in the file.
 #[derive(Debug)]
 pub(crate) struct Slot {

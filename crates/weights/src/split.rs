@@ -1,7 +1,7 @@
 //! GGUF sets that are split over files named `NAME-00001-of-00003.gguf`.
 
 use crate::Error;
-use crate::metadata::Metadata;
+use crate::metadata::{Metadata, Value};
 use std::path::{Path, PathBuf};
 
 const NO: &str = "split.no";
@@ -34,6 +34,21 @@ impl PartName {
     pub(crate) fn sibling(&self, path: &Path, number: usize) -> PathBuf {
         path.with_file_name(format!("{}-{number:05}-of-{:05}.gguf", self.prefix, self.count))
     }
+}
+
+/// Part `number` (from 0) of `count` of the set that is called like the file `path`.
+pub(crate) fn part(path: &Path, number: usize, count: usize) -> PathBuf {
+    let prefix = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    PartName { prefix, number: 1, count }.sibling(path, number + 1)
+}
+
+/// What part `number` (from 0) says about its set, in the types that other programs write.
+pub(crate) fn keys(number: usize, count: usize, tensors: usize) -> [(&'static str, Value); 3] {
+    [
+        (NO, Value::U16(number as u16)),
+        (COUNT, Value::U16(count as u16)),
+        (TENSORS, Value::I32(tensors as i32)),
+    ]
 }
 
 /// What a file says about the set it belongs to.

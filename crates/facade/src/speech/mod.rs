@@ -33,32 +33,41 @@ const END_TOKENS: [&str; 12] = [
 /// When there is none, or it cannot be used.
 pub fn tokenizer(name: &str, checkpoint: &Checkpoint) -> Result<Tokenizer, Error> {
     let files = checkpoint.tokenizer()?;
-    let made = match (files.tokenizer_json, files.gguf) {
-        (Some(json), _) => Tokenizer::from_json(json, files.tokenizer_config),
-        (None, Some(vocab)) => {
-            let architecture = checkpoint.metadata().str("general.architecture")?.map(str::to_owned);
-            Tokenizer::from_gguf(GgufVocab {
-                model: vocab.model,
-                pre: vocab.pre,
-                architecture,
-                tokens: vocab.tokens,
-                token_types: vocab.token_types,
-                scores: vocab.scores,
-                merges: vocab.merges,
-                bos: vocab.bos,
-                eos: vocab.eos,
-                eot: vocab.eot,
-                eom: vocab.eom,
-                unk: vocab.unk,
-                pad: vocab.pad,
-                add_bos: vocab.add_bos,
-                add_eos: vocab.add_eos,
-                add_space_prefix: vocab.add_space_prefix,
-            })
-        }
-        (None, None) => return Err(Error::NoTokenizer { model: name.to_owned() }),
+    let made = match files.tokenizer_json {
+        Some(json) => Tokenizer::from_json(json, files.tokenizer_config),
+        None => match vocabulary(checkpoint)? {
+            Some(vocab) => Tokenizer::from_gguf(vocab),
+            None => return Err(Error::NoTokenizer { model: name.to_owned() }),
+        },
     };
     made.map_err(|source| Error::Tokenizer { model: name.to_owned(), source })
+}
+
+/// The vocabulary in a GGUF file, if it has one.
+///
+/// # Errors
+/// When its keys contradict each other.
+pub fn vocabulary(checkpoint: &Checkpoint) -> Result<Option<GgufVocab>, Error> {
+    let Some(vocab) = checkpoint.tokenizer()?.gguf else { return Ok(None) };
+    let architecture = checkpoint.metadata().str("general.architecture")?.map(str::to_owned);
+    Ok(Some(GgufVocab {
+        model: vocab.model,
+        pre: vocab.pre,
+        architecture,
+        tokens: vocab.tokens,
+        token_types: vocab.token_types,
+        scores: vocab.scores,
+        merges: vocab.merges,
+        bos: vocab.bos,
+        eos: vocab.eos,
+        eot: vocab.eot,
+        eom: vocab.eom,
+        unk: vocab.unk,
+        pad: vocab.pad,
+        add_bos: vocab.add_bos,
+        add_eos: vocab.add_eos,
+        add_space_prefix: vocab.add_space_prefix,
+    }))
 }
 
 /// Chat templates of a checkpoint, compiled.

@@ -2,8 +2,8 @@
 
 use super::guard::{Guard, PrivateAddress, is_private, literal};
 use super::{Failure, Retry, address, tls};
-use crate::{Error, HubOptions};
-use std::time::Duration;
+use crate::{Error, HubOptions, Secret};
+use std::time::{Duration, SystemTime};
 use ureq::http::HeaderMap;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
@@ -49,7 +49,7 @@ pub(crate) struct Client {
     /// Hosts that the user named.
     trusted: Vec<String>,
     /// Which token goes to which `https://host:port`, and nowhere else.
-    tokens: Vec<(String, String)>,
+    tokens: Vec<(String, Secret)>,
     pub(crate) retry: Retry,
 }
 
@@ -85,10 +85,10 @@ impl Client {
                 .build();
             Agent::with_parts(config, DefaultConnector::default(), Guard::new(trusted.clone()))
         };
-        let proxied = |name: &str, url: &Option<String>| -> Result<Option<Agent>, Error> {
+        let proxied = |name: &str, url: &Option<Secret>| -> Result<Option<Agent>, Error> {
             let Some(url) = url else { return Ok(None) };
-            let proxy =
-                Proxy::new(url).map_err(|e| Error::Setting { setting: name.into(), why: e.to_string() })?;
+            let proxy = Proxy::new(url.reveal())
+                .map_err(|e| Error::Setting { setting: name.into(), why: e.to_string() })?;
             Ok(Some(agent(Some(proxy))))
         };
         Ok(Client {
@@ -144,7 +144,7 @@ impl Client {
 
     fn token(&self, url: &str) -> Option<&str> {
         let authority = address::authority(url)?;
-        self.tokens.iter().find(|(to, _)| *to == authority).map(|(_, token)| token.as_str())
+        self.tokens.iter().find(|(to, _)| *to == authority).map(|(_, token)| token.reveal())
     }
 
     fn agent(&self, url: &str) -> &Agent {
@@ -197,11 +197,19 @@ impl Client {
         };
         match status {
             408 | 425 | 429 | 500 | 502 | 503 | 504 => {
-                let seconds = response.header("Retry-After").and_then(|text| text.trim().parse().ok());
-                Failure::Again { error, wait: seconds.map(Duration::from_secs) }
+                let wait = response.header("Retry-After").and_then(|text| wish(text, SystemTime::now()));
+                Failure::Again { error, wait }
             }
             _ => Failure::Final(error),
         }
+    }
+}
+
+/// How long a server wants us to wait: seconds, or until a date.
+fn wish(text: &str, now: SystemTime) -> Option<Duration> {
+    match text.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default()),
     }
 }
 
@@ -228,5 +236,27 @@ fn transport(url: &str, error: ureq::Error) -> Failure {
             Failure::Final(unreachable(error.to_string()))
         }
         error => Failure::Again { error: unreachable(error.to_string()), wait: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_servers_wish_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // the date of RFC 9110, section 5.6.7
+        for (text, seconds) in [
+            ("120", Some(120)),
+            (" 7 ", Some(7)),
+            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
+            ("Sunday, 06-Nov-94 08:50:07 GMT", Some(30)),
+            ("Sun Nov  6 08:50:07 1994", Some(30)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)), // past: at once
+            ("soon", None),
+            ("-5", None),
+        ] {
+            assert_eq!(wish(text, now).map(|wait| wait.as_secs()), seconds, "{text}");
+        }
     }
 }

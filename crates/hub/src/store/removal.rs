@@ -5,7 +5,7 @@ use super::record::{Record, pick_word};
 use super::{Owner, Store, candidates, ollama, whole};
 use crate::Error;
 use crate::digest::is_hex;
-use crate::name::{ModelName, Repo};
+use crate::name::{ModelName, Repo, Revision};
 use crate::nearest::nearest_name;
 use crate::pull::target;
 use std::collections::BTreeSet;
@@ -32,6 +32,8 @@ pub struct Leftover {
     pub bytes: u64,
     /// Why nobody needs it.
     pub why: &'static str,
+    /// Links to it, which go first.
+    links: Vec<PathBuf>,
 }
 
 impl Store {
@@ -100,7 +102,8 @@ impl Store {
     }
 
     /// What nobody needs: what is left of pulls that were not finished, files with wrong bytes, and blobs of repositories
-    /// that sampan used in which no snapshot has them. Repositories that are being pulled from now are left alone.
+    /// that sampan used in which no snapshot has them; also states of a repository that sampan pulled and whose branch it has
+    /// pulled again since. Repositories that are being pulled from now are left alone.
     pub fn leftovers(&self) -> Vec<Leftover> {
         let records = self.records().all();
         let mut found = Vec::new();
@@ -112,20 +115,26 @@ impl Store {
                 if all.is_empty() || cache.try_lock(&repo).is_none() {
                     continue;
                 }
-                let used = cache.blobs_in_use(&repo);
+                let old = superseded(cache, &repo, &records);
+                let used = used_besides(cache, &repo, &old);
                 for name in all {
                     let plain = is_hex(&name, 64) || is_hex(&name, 40);
+                    let links: Vec<PathBuf> =
+                        old.iter().filter(|(_, blob)| *blob == name).map(|(link, _)| link.clone()).collect();
                     let why = match name {
                         _ if name.ends_with(PARTIAL) || name.ends_with(NOTE) => {
                             "a pull that was not finished"
                         }
                         _ if name.ends_with(WRONG) => "bytes that were not what the hub promised",
+                        _ if !links.is_empty() && !used.contains(&name) => {
+                            "only an older state of its branch has it"
+                        }
                         _ if known && plain && !used.contains(&name) => "no model uses it",
                         _ => continue,
                     };
                     let path = blobs.join(&name);
                     let bytes = fs::metadata(&path).map_or(0, |data| on_disk(&data));
-                    found.push(Leftover { path, bytes, why });
+                    found.push(Leftover { path, bytes, why, links });
                 }
             }
         }
@@ -138,13 +147,21 @@ impl Store {
     /// When one cannot be removed.
     pub fn collect(&self, leftovers: &[Leftover]) -> Result<(), Error> {
         for leftover in leftovers {
+            leftover.links.iter().try_for_each(|link| remove(link))?;
             remove(&leftover.path)?;
         }
-        for record in self.records().all() {
+        let records = self.records().all();
+        for record in &records {
             let Some(repo) = record.repo() else { continue };
             let cache = self.cache(repo.origin());
+            let old = superseded(cache, &repo, &records);
+            let shared = |(link, blob): &(PathBuf, String)| {
+                used_besides(cache, &repo, &old).contains(blob).then(|| link.clone())
+            };
+            // What newer states have too stays, without the older state's link to it.
+            old.iter().filter_map(shared).try_for_each(|link| remove(&link))?;
             if cache.files(&repo, &record.commit).is_empty() {
-                self.records().remove(&record)?;
+                self.records().remove(record)?;
             }
             cache.tidy(&repo);
         }
@@ -153,6 +170,39 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// The files that sampan pulled as a state of a branch (or tag) which by now means another: links in the snapshot, and their
+/// blobs. A state that was asked for by its commit, or that another reference means, is none.
+fn superseded(cache: &Cache, repo: &Repo, records: &[Record]) -> Vec<(PathBuf, String)> {
+    let here = |record: &&Record| record.repo().as_ref() == Some(repo);
+    let mut found = Vec::new();
+    for record in records.iter().filter(here) {
+        let Some(revision) = Revision::new(&record.revision).filter(|revision| !revision.is_commit()) else {
+            continue;
+        };
+        let moved = cache.reference(repo, &revision).is_some_and(|now| now != record.commit);
+        let asked = |other: &Record| other.commit == record.commit && other.revision == record.commit;
+        let meant = !cache.references_to(repo, &record.commit).is_empty();
+        if !moved || meant || records.iter().filter(here).any(asked) {
+            continue;
+        }
+        let snapshot = cache.snapshot(repo, &record.commit);
+        let ours = record.files.iter().filter(|file| file.ours);
+        found.extend(ours.map(|file| (snapshot.join(&file.path), file.blob.clone())));
+    }
+    found
+}
+
+/// The blobs that snapshots use by other links than these.
+fn used_besides(cache: &Cache, repo: &Repo, links: &[(PathBuf, String)]) -> BTreeSet<String> {
+    let commits = cache.commits(repo);
+    let files = commits.iter().flat_map(|commit| {
+        let snapshot = cache.snapshot(repo, commit);
+        cache.files(repo, commit).into_iter().map(move |file| (snapshot.join(file.path.as_str()), file.blob))
+    });
+    let others = files.filter(|(link, _)| !links.iter().any(|(old, _)| old == link));
+    others.filter_map(|(_, blob)| blob).collect()
 }
 
 /// Takes files out of a snapshot (those marked), and their blobs where no other snapshot has them.

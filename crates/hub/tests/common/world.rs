@@ -1,5 +1,7 @@
 //! A hub, a machine with an empty disk, and what can be done there.
 
+#![allow(dead_code, reason = "not every test does all of it")]
+
 use sampan_fixtures::hub::FakeHub;
 use sampan_hub::{Error, Event, Hub, HubOptions, Listener, Local, ModelName, Origin, Plan, Store};
 use std::fs;

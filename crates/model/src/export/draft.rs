@@ -1,14 +1,14 @@
 //! The plan that the written file will have.
 
-use super::special::{Has, Special};
+use super::special::Has;
 use super::{ExportError, order};
-use crate::config::Config;
+use crate::config::{Config, Dialect};
 use crate::family::{self, Builder, Draft, Notes, Place};
 use crate::plan::*;
 use crate::rope::{Rope, Scaling};
 use sampan_kernels::Format;
 use sampan_kernels::delta::KeyHeads;
-use sampan_weights::{Checkpoint, Value};
+use sampan_weights::Checkpoint;
 
 /// The plan of the file, what is noted beside it, and how it orders rows otherwise than the checkpoint's.
 pub(super) struct Drafted {
@@ -17,21 +17,26 @@ pub(super) struct Drafted {
     pub(super) orders: order::Orders,
 }
 
-/// Makes the plan of a file with the metadata `keys`, and checks that it means the same model as `plan`.
-pub(super) fn of(
-    checkpoint: &Checkpoint,
-    plan: &Plan,
-    special: &'static Special,
-    keys: &[(String, Value)],
-) -> Result<Drafted, ExportError> {
-    let get = |key: &str| keys.iter().find(|(k, _)| k == key).map(|(_, value)| value);
-    let config = Config::of_gguf(special.arch, get);
+/// A kind of file as far as plans depend on it.
+pub(super) struct Form<'a> {
+    /// For messages: whose words describe the model.
+    pub(super) words: String,
+    /// The model in these words.
+    pub(super) config: Config,
+    /// Modules that are in the file or not, whatever the checkpoint has.
+    pub(super) has: &'a [(&'static str, Has)],
+    /// What its names begin with, if they are those of Hugging Face.
+    pub(super) prefix: &'static str,
+}
+
+/// Makes the plan of a file of this form, and checks that it means the same model as `plan`.
+pub(super) fn of(checkpoint: &Checkpoint, plan: &Plan, form: Form<'_>) -> Result<Drafted, ExportError> {
     let own_head = plan.head.is_some_and(|head| head.weight != plan.embedding);
     let has = |builder: &Builder<'_>, place: Place, module: &str, part: &str| {
         if module == "lm_head" {
             return own_head;
         }
-        match special.has.iter().find(|(name, _)| *name == module) {
+        match form.has.iter().find(|(name, _)| *name == module) {
             Some((_, Has::Yes)) => true,
             Some((_, Has::No)) => false,
             Some((_, Has::If(module, part))) => builder.original_has(place, module, part),
@@ -39,10 +44,11 @@ pub(super) fn of(
         }
     };
     let names = family::original_names(checkpoint, &Config::read(checkpoint)?)?;
-    let stored = |_: &Config, _: &str| Format::F32;
-    let draft = Draft { has: &has, names, stored, divisors: divisors(plan), notes: Notes::default() };
-    let (drafted, notes) = family::draft(checkpoint, config, draft)?;
-    same(special.arch, plan, &drafted)?;
+    let divisors = if form.config.dialect() == Dialect::Gguf { divisors(plan) } else { None };
+    let (stored, prefix) = (|_: &Config, _: &str| Format::F32, form.prefix);
+    let draft = Draft { has: &has, names, prefix, stored, divisors, notes: Notes::default() };
+    let (drafted, notes) = family::draft(checkpoint, form.config, draft)?;
+    same(&form.words, plan, &drafted)?;
     let orders = order::orders(plan, &drafted);
     Ok(Drafted { plan: drafted, notes, orders })
 }
@@ -60,14 +66,14 @@ fn divisors(plan: &Plan) -> Option<Vec<f32>> {
 
 /// Compares the meaning of two plans of one model: everything but where tensors lie, how rows are ordered, and
 /// whether a model without a head gets the embedding as one.
-fn same(arch: &str, plan: &Plan, drafted: &Plan) -> Result<(), ExportError> {
+fn same(words: &str, plan: &Plan, drafted: &Plan) -> Result<(), ExportError> {
     let differ = |what: &str, wanted: &dyn std::fmt::Debug, read: &dyn std::fmt::Debug| {
         let (wanted, read) = (format!("{wanted:?}"), format!("{read:?}"));
         if wanted == read {
             return Ok(());
         }
         let (wanted, read) = difference(&wanted, &read);
-        Err(ExportError::NotSaid { arch: arch.to_string(), what: what.to_string(), wanted, read })
+        Err(ExportError::NotSaid { words: words.to_string(), what: what.to_string(), wanted, read })
     };
     differ(
         "the sizes",
@@ -78,7 +84,8 @@ fn same(arch: &str, plan: &Plan, drafted: &Plan) -> Result<(), ExportError> {
     differ("the per-layer embedding", &plan.per_layer, &drafted.per_layer)?;
     differ("the number of layers", &plan.layers.len(), &drafted.layers.len())?;
     for (index, (layer, read)) in plan.layers.iter().zip(&drafted.layers).enumerate() {
-        let (layer, read) = (unordered(layer), unordered(read));
+        let (layer, mut read) = (unordered(layer), unordered(read));
+        round_alike(&layer, &mut read);
         differ(&format!("the mixer of layer {index}"), &layer.mixer, &read.mixer)?;
         differ(&format!("the feed-forward part of layer {index}"), &layer.ffn, &read.ffn)?;
         differ(&format!("layer {index}"), &layer, &read)?;
@@ -95,7 +102,7 @@ fn same(arch: &str, plan: &Plan, drafted: &Plan) -> Result<(), ExportError> {
             differ("the rope", rope, read)?;
         }
     }
-    differ("the number of tensors", &plan.tensors.len(), &drafted.tensors.len())
+    differ("the number of tensors", &plan.kept().count(), &drafted.kept().count())
 }
 
 /// The field of two descriptions in which they first differ.
@@ -120,10 +127,23 @@ fn unordered(layer: &LayerPlan) -> LayerPlan {
     layer
 }
 
+/// Whether two numbers differ by no more than rounding, as of a quotient that is multiplied again.
+fn near(a: f32, b: f32) -> bool {
+    (a - b).abs() <= 2.0 * f32::EPSILON * a.abs().max(b.abs()) + 1e-20
+}
+
+/// Lets the factor on a layer's scores, which files say by way of others, be what rounding makes of it.
+fn round_alike(layer: &LayerPlan, read: &mut LayerPlan) {
+    match (&layer.mixer, &mut read.mixer) {
+        (Mixer::Attention(a), Mixer::Attention(b)) if near(a.scale, b.scale) => b.scale = a.scale,
+        (Mixer::Latent(a), Mixer::Latent(b)) if near(a.scale, b.scale) => b.scale = a.scale,
+        _ => {}
+    }
+}
+
 /// Whether two ropes turn alike: dividing by a quotient may round.
-fn alike(a: &Rope, b: &Rope) -> bool {
-    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 2.0 * f32::EPSILON * a.abs().max(b.abs()) + 1e-20;
-    a.attention_factor == b.attention_factor
+pub(super) fn alike(a: &Rope, b: &Rope) -> bool {
+    near(a.attention_factor, b.attention_factor)
         && a.frequencies.len() == b.frequencies.len()
-        && a.frequencies.iter().zip(&b.frequencies).all(near)
+        && a.frequencies.iter().zip(&b.frequencies).all(|(a, b)| near(*a, *b))
 }

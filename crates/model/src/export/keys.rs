@@ -340,7 +340,7 @@ impl Words {
     }
 }
 
-fn dense(ffn: &Ffn) -> Option<usize> {
+pub(super) fn dense(ffn: &Ffn) -> Option<usize> {
     match ffn {
         Ffn::Gated(gated) | Ffn::Parallel(crate::plan::Parallel { dense: gated, .. }) => {
             Some(gated.gate.rows)

@@ -1,15 +1,20 @@
-//! A checkpoint of Hugging Face as a GGUF file with the names and keys that other programs know.
+//! A checkpoint of Hugging Face as a GGUF file with the names and keys that other programs know, and the other way round.
 //!
-//! Nothing about a family is said a second time here. What the family's translation reads from a GGUF file is what
-//! the file has to hold: the plan is made once from the checkpoint and once, as a draft, from the metadata that is to
-//! be written. Both ask for the same tensors in the same order, so each pair says where numbers come from and where
-//! they go; and the two plans have to mean the same model before a byte is written.
+//! Nothing about a family is said a second time here. What the family's translation reads from a file is what
+//! the file has to hold: the plan is made once from the checkpoint and once, as a draft, from the metadata (or the
+//! config.json) that is to be written. Both ask for the same tensors in the same order, so each pair says where numbers
+//! come from and where they go; and the two plans have to mean the same model before a byte is written.
 
 mod draft;
+mod folder;
+mod json;
 mod keys;
 mod order;
+mod published;
 mod quantised;
+mod scaling;
 mod special;
+mod target;
 mod tensors;
 
 use crate::config::Config;
@@ -19,11 +24,14 @@ use crate::plan::{Plan, PlanOptions};
 use crate::quant::Quant;
 use sampan_kernels::Pool;
 use sampan_weights::{Checkpoint, Kind, Value, gguf};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use target::Types;
+use tensors::Layout;
 
+pub use folder::{FolderOptions, folder};
 pub use quantised::{NotWhole, Quantised, quantise};
 
-/// Why a checkpoint could not be written as GGUF.
+/// Why a checkpoint could not be written in another form.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The checkpoint has no plan.
@@ -47,17 +55,27 @@ pub enum ExportError {
         /// What was opened.
         path: String,
     },
-    /// GGUF has no convention for the family.
-    #[error("family {family} has no convention in GGUF")]
+    /// A file of the new folder could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The new form has no convention for the family.
+    #[error("family {family} has no convention in {what}")]
     Family {
         /// The family.
         family: String,
+        /// The form.
+        what: &'static str,
     },
-    /// A GGUF file cannot say something of this model.
-    #[error("GGUF files of {arch} cannot say {what} of this model: {wanted} would be read back as {read}")]
+    /// The new form cannot say something of this model.
+    #[error("{words} cannot say {what} of this model: {wanted} would be read back as {read}")]
     NotSaid {
-        /// `general.architecture`.
-        arch: String,
+        /// What describes the model there.
+        words: String,
         /// What would be lost.
         what: String,
         /// In the checkpoint.
@@ -66,7 +84,7 @@ pub enum ExportError {
         read: String,
     },
     /// The tensors of the checkpoint do not make up one of the file.
-    #[error("tensor {name} of the GGUF file cannot be made: {why}")]
+    #[error("tensor {name} of the new file cannot be made: {why}")]
     Tensor {
         /// The file's name for it.
         name: String,
@@ -86,6 +104,8 @@ pub struct ExportOptions<'a> {
     pub keys: Vec<(String, Value)>,
     /// Quantise the weights; else they keep their type.
     pub quantising: Option<Quantising<'a>>,
+    /// Bytes of tensors above which they are written over several files `NAME-00001-of-00003.gguf`.
+    pub shard: Option<u64>,
 }
 
 /// How weights are quantised.
@@ -110,7 +130,7 @@ impl Quantising<'_> {
 /// What was written.
 #[derive(Debug)]
 pub struct Exported {
-    /// `general.architecture`.
+    /// `general.architecture`, or `model_type`.
     pub arch: &'static str,
     /// Tensors in the file.
     pub tensors: usize,
@@ -144,9 +164,20 @@ pub fn gguf(
     let plan = Plan::from_checkpoint(checkpoint, plan_options)?;
     let special = special::of(&plan)?;
     let keys = keys::of(&plan, &Config::read(checkpoint)?, special)?;
-    let draft = draft::of(checkpoint, &plan, special, &keys)?;
-    let layout = tensors::Layout::new(&plan, &draft, options.quantising)?;
-    let census = options.quantising.map(|q| Quantised::of(q.quant, layout.listed()));
+    let get = |key: &str| keys.iter().find(|(k, _)| k == key).map(|(_, value)| value);
+    let form = draft::Form {
+        words: format!("GGUF files of {}", special.arch),
+        config: Config::of_gguf(special.arch, get),
+        has: special.has,
+        prefix: "",
+    };
+    let draft = draft::of(checkpoint, &plan, form)?;
+    let types = Types::Gguf { quantising: options.quantising };
+    let layout = Layout::new(checkpoint, &plan, &draft, types)?;
+    let census = options.quantising.map(|q| {
+        let listed = layout.listed();
+        Quantised::of(q.quant, listed.iter().map(|(name, shape, dtype)| (name.as_str(), &shape[..], *dtype)))
+    });
     let mut writer = gguf::Writer::new();
     for (key, value) in general(checkpoint, special.arch, &layout, options) {
         writer.set(&key, value)?;
@@ -154,7 +185,14 @@ pub fn gguf(
     for (key, value) in keys.into_iter().chain(options.keys.iter().cloned()) {
         writer.set(&key, value)?;
     }
-    let (tensors, bytes) = layout.write(checkpoint, &plan, writer, path, progress)?;
+    for (name, shape, dtype) in layout.all() {
+        writer.tensor(&name, &shape, dtype)?;
+    }
+    checkpoint.check_length()?;
+    let mut file = writer.create_split(path, options.shard)?;
+    let mut append = |name: &str, bytes: &[u8]| file.append(name, bytes);
+    let (tensors, bytes) = layout.pour(checkpoint, &plan, &mut append, progress)?;
+    file.finish()?;
     Ok(Exported { arch: special.arch, tensors, bytes, quantised: census, plan })
 }
 
@@ -162,7 +200,7 @@ pub fn gguf(
 fn general(
     checkpoint: &Checkpoint,
     arch: &str,
-    layout: &tensors::Layout<'_>,
+    layout: &Layout<'_>,
     options: &ExportOptions<'_>,
 ) -> Vec<(String, Value)> {
     let text = |text: &str| Value::Str(text.to_string());

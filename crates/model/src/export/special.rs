@@ -81,7 +81,7 @@ const SPECIAL: &[Special] = &[
 /// The row of a plan's family.
 pub(super) fn of(plan: &Plan) -> Result<&'static Special, ExportError> {
     let row = SPECIAL.iter().find(|row| row.families.contains(&plan.family));
-    row.ok_or_else(|| ExportError::Family { family: plan.family.to_string() })
+    row.ok_or_else(|| ExportError::Family { family: plan.family.to_string(), what: "GGUF" })
 }
 
 #[cfg(test)]

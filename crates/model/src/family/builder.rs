@@ -37,6 +37,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) has: &'a dyn Fn(&Builder<'_>, Place, &str, &str) -> bool,
     /// The names in the checkpoint.
     pub(crate) names: Names,
+    /// What names in the file begin with, if they are those of Hugging Face.
+    pub(crate) prefix: &'static str,
     /// The type in which a module's matrices are there.
     pub(crate) stored: fn(&Config, &str) -> Format,
     /// What `rope_freqs` will hold.
@@ -82,7 +84,8 @@ impl<'a> Builder<'a> {
         options: PlanOptions,
         draft: Draft<'a>,
     ) -> Builder<'a> {
-        Builder { draft: Some(draft), ..Builder::new(checkpoint, config, family, options) }
+        let plain = Builder::new(checkpoint, config, family, options);
+        Builder { names: plain.names.with_prefix(draft.prefix), draft: Some(draft), ..plain }
     }
 
     /// The finished draft: a plan, and what the builder noted.
@@ -168,16 +171,23 @@ impl<'a> Builder<'a> {
     /// Numbers that are read now and not kept, if the checkpoint has them.
     pub(crate) fn constant(&mut self, module: &str, len: usize) -> Result<Option<Vec<f32>>, PlanError> {
         let name = self.name(Place::Global, module, "weight");
+        let there = self.original_has(Place::Global, module, "weight");
+        let constant = |builder: &mut Self| {
+            builder.tensor(Place::Global, module, "weight", &[len], &[len], Role::Constant, Source::default())
+        };
         if let Some(draft) = &mut self.draft {
             draft.notes.constants.extend(draft.divisors.clone().map(|divisors| (name, divisors)));
-            return Ok(draft.divisors.clone());
+            let divisors = draft.divisors.clone();
+            // The two plans are to number their tensors alike.
+            if there && divisors.is_none() {
+                constant(self)?;
+            }
+            return Ok(divisors);
         }
-        if !self.has(Place::Global, module, "weight") {
+        if !there {
             return Ok(None);
         }
-        let shape = [len];
-        let id =
-            self.tensor(Place::Global, module, "weight", &shape, &shape, Role::Constant, Source::default())?;
+        let id = constant(self)?;
         match self.checkpoint.tensor(&self.tensors[id].name) {
             Some(tensor) => Ok(Some(tensor.to_f32()?)),
             None => Ok(None),

@@ -265,6 +265,22 @@ fn normal_quantile(p: f64) -> f64 {
     z
 }
 
+/// The share of gates below a threshold in `activation_sparsity_pattern`: of the numbers that mean it, that with the
+/// fewest digits.
+pub(crate) fn share_below(deviations: f32) -> Value {
+    let (mut low, mut high) = (0.5, 1.0 - f64::EPSILON);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        match normal_quantile(middle) < f64::from(deviations) {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    let rounded = |digits: usize| format!("{low:.digits$}").parse::<f64>().unwrap_or(low);
+    let same = |share: &f64| *share < 1.0 && normal_quantile(*share) as f32 == deviations;
+    (1..17).map(rounded).find(same).unwrap_or(low).into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +290,13 @@ mod tests {
         // Abramowitz and Stegun, table 26.5.
         for (p, z) in [(0.5, 0.0), (0.1, -1.281_551_6), (0.95, 1.644_853_6), (0.9999, 3.719_016_5)] {
             assert!((normal_quantile(p) - z).abs() < 1e-6, "{p}: {}", normal_quantile(p));
+        }
+    }
+
+    #[test]
+    fn shares_are_found_again() {
+        for share in [0.5, 0.75, 0.9, 0.95, 0.999] {
+            assert_eq!(share_below(normal_quantile(share) as f32), share);
         }
     }
 }

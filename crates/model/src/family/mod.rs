@@ -20,6 +20,7 @@ mod qwen3_next;
 mod sketch;
 
 pub(crate) use builder::{Builder, Draft, Notes, Place};
+pub(crate) use gemma3n::share_below;
 
 use crate::config::Config;
 use crate::error::PlanError;

@@ -7,7 +7,7 @@ use sampan_kernels::Format;
 
 /// A draft of the published checkpoint.
 pub(super) fn draft<'a>(names: Names) -> Draft<'a> {
-    Draft { has: &has, names, stored, divisors: None, notes: Notes::default() }
+    Draft { has: &has, names, prefix: "model.", stored, divisors: None, notes: Notes::default() }
 }
 
 /// Whether a published checkpoint has a part of a module, where plans depend on it.

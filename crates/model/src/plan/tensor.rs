@@ -161,6 +161,15 @@ impl Map {
             Map::NegExp => -x.exp(),
         }
     }
+
+    /// The number in a file of which the model uses `x`; `None`, if there is none.
+    pub(crate) fn invert(self, x: f32) -> Option<f32> {
+        match self {
+            Map::Same => Some(x),
+            Map::PlusOne => Some(x - 1.0),
+            Map::NegExp => (x < 0.0).then(|| (-x).ln()),
+        }
+    }
 }
 
 /// A matrix product with an optional bias: `y = W x + b`.

@@ -52,25 +52,7 @@ impl ModelArgs {
 /// The model that is meant: the one in the program, a path, or a name; what has a name and is not here is pulled, after
 /// saying what and how much.
 pub(crate) fn source(model: &str, hub: &HubArgs, context: &Context, quiet: bool) -> Result<Source> {
-    let source = Source::parse(model);
-    match &source {
-        Source::Path(path) if !path.exists() && !looks_like_path(model) => {}
-        _ => return Ok(source),
-    }
-    let name = match ModelName::parse(model, hub.origin()) {
-        Ok(name) => name,
-        Err(error @ NameError::Unknown { .. }) => {
-            // A word may be a folder's name as well; whichever is nearer is proposed.
-            return match source.open() {
-                Err(missing) if !missing.hint().starts_with("did you mean") => {
-                    let what = format!("there is no model at {model}, and {error}");
-                    Err(AppError::user(what).hint(error.hint()))
-                }
-                other => other.map(|_| source).map_err(AppError::from),
-            };
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let Some(name) = only_name(model, hub)? else { return Ok(Source::parse(model)) };
     let options = hub.options(context);
     let store = Store::new(&options)?;
     let found = match store.find(&name) {
@@ -83,6 +65,29 @@ pub(crate) fn source(model: &str, hub: &HubArgs, context: &Context, quiet: bool)
     };
     store.used(&name, &found);
     Ok(Source::Named { name: model.into(), path: found.path })
+}
+
+/// The name that is meant, if it is neither the model in the program nor a path.
+pub(crate) fn only_name(model: &str, hub: &HubArgs) -> Result<Option<ModelName>> {
+    let source = Source::parse(model);
+    match &source {
+        Source::Path(path) if !path.exists() && !looks_like_path(model) => {}
+        _ => return Ok(None),
+    }
+    match ModelName::parse(model, hub.origin()) {
+        Ok(name) => Ok(Some(name)),
+        // A word may be a folder's name as well; whichever is nearer is proposed.
+        Err(error @ NameError::Unknown { .. }) => match source.open() {
+            Err(missing) if !missing.hint().starts_with("did you mean") => {
+                let what = format!("there is no model at {model}, and {error}");
+                let path =
+                    if error.hint().starts_with("give") { ", or the path of a file or folder" } else { "" };
+                Err(AppError::user(what).hint(format!("{}{path}", error.hint())))
+            }
+            other => other.map(|_| None).map_err(AppError::from),
+        },
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether a path was meant, although nothing is there.
@@ -125,7 +130,10 @@ pub(crate) fn pull(
     bars.begin(plan.missing);
     let local = hub.pull(name, &plan, &listener)?;
     if plan.missing_files > 0 {
-        bars.say(&format!("pulled {name}: every file is what the hub says it is"));
+        match plan.has_digests() {
+            true => bars.say(&format!("pulled {name}: every file is what the hub says it is")),
+            false => bars.say(&format!("pulled {name}: as it came; see the note above")),
+        }
     }
     Ok(local)
 }
@@ -204,6 +212,10 @@ impl Bars {
                 }
             }
             Event::Verify { path, .. } => self.lock().file.set_message(format!("{path}: verifying")),
+            Event::Unverified { path, digest } => self.say(&format!(
+                "note: the server names no digest of {path} to compare with; its sha256 is {}",
+                digest.hex()
+            )),
             Event::Retry { why, wait } => {
                 let often = Duration::from_secs(1);
                 let told = self.lock().told.replace(Instant::now());

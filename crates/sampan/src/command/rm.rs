@@ -39,9 +39,11 @@ pub(crate) fn rm(args: RmArgs, context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Remove what no model needs: the rest of interrupted pulls, files with wrong bytes, and blobs that nothing uses.
+/// Remove what no model needs: the rest of interrupted pulls, files with wrong bytes, blobs that nothing uses, and older
+/// states of a branch that has been pulled again since.
 ///
-/// An interrupted pull can go on only as long as this has not been run.
+/// An interrupted pull can go on only as long as this has not been run. A state that was pulled by its commit (NAME@COMMIT)
+/// stays.
 #[derive(Args, Debug)]
 pub(crate) struct GcArgs {
     /// Only say what would go

@@ -255,3 +255,74 @@ fn what_others_fetched_is_listed_used_and_left_alone() {
     let outcome = world.sampan("show qwen3:0.6b --no-pull");
     assert!(!outcome.stderr.contains("not on this machine"), "it is found: {outcome:#?}");
 }
+
+/// Names are taken wherever a model is: pulled on first use after saying so, and not at all with `--no-pull`.
+#[test]
+fn convert_and_quantize_take_names() {
+    let world = World::new();
+    for command in ["convert tiny/speaker out.gguf", "quantize tiny/speaker out.gguf --to q8_0 --no-report"] {
+        let refused = world.sampan(&format!("{command} --no-pull"));
+        refused.mistake(&["tiny/speaker is not on this machine"], "sampan pull tiny/speaker").unwrap();
+        let made = world.sampan(&format!("{command} --force"));
+        // Its vocabulary has no merges, which GGUF files need.
+        assert!(made.stderr.contains("pulling tiny/speaker: 5 files, "), "{made:#?}");
+        assert!(made.stderr.contains("pre-tokenizer"), "{made:#?}");
+        let again = world.sampan(&format!("{command} --no-pull --offline"));
+        assert!(!again.stderr.contains("pulling") && again.stderr.contains("pre-tokenizer"), "{again:#?}");
+        world.sampan("rm tiny/speaker").success();
+    }
+}
+
+#[test]
+fn modelscope_is_asked_by_flag() {
+    let world = World::new();
+    let command = |arguments: &str| {
+        let mut command = world.command(arguments);
+        command.env("MODELSCOPE_ENDPOINT", world.hub.url()).env("HF_ENDPOINT", "http://127.0.0.1:1");
+        let mut child = command.spawn().unwrap();
+        drop(child.stdin.take());
+        outcome(child)
+    };
+    let path = command("pull --modelscope tiny/noise-GGUF:Q8_0").success();
+    assert!(path.contains("modelscope") && path.trim_end().ends_with("noise-Q8_0.gguf"), "{path}");
+    assert!(world.hub.log().iter().all(|seen| seen.path.contains("models/tiny/noise-GGUF")));
+    let asked = world.hub.log().len();
+    command("show --modelscope --offline tiny/noise-GGUF:Q8_0");
+    command("show --offline tiny/noise-GGUF:Q8_0").mistake(&["offline"], "--offline").unwrap();
+    assert_eq!(world.hub.log().len(), asked);
+}
+
+#[test]
+fn a_url_is_pulled_without_a_claim_about_its_bytes() {
+    let world = World::new();
+    let pulled = world.sampan(&format!("pull {}/web/noise-Q4_0.gguf", world.hub.url()));
+    assert_eq!(pulled.code, 0, "{pulled:#?}");
+    assert!(
+        pulled.stderr.contains("names no digest of noise-Q4_0.gguf to compare with; its sha256 is"),
+        "{pulled:#?}"
+    );
+    assert!(!pulled.stderr.contains("what the hub says"), "{pulled:#?}");
+}
+
+/// Ollama's blobs are models as they lie: run, and neither copied nor fetched.
+#[test]
+fn what_ollama_has_is_run_where_it_is() {
+    let world = World::new();
+    crate::quantize::speaking_model(&world.folder);
+    world.folder.sampan("convert model m.gguf --quiet").success();
+    let digits = "b".repeat(64);
+    let bytes = std::fs::read(world.folder.path("m.gguf")).unwrap();
+    world.folder.write(&format!("ollama/blobs/sha256-{digits}"), bytes);
+    let manifest = format!(
+        r#"{{"layers": [{{"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:{digits}", "size": 1}}]}}"#
+    );
+    world.folder.write("ollama/manifests/registry.ollama.ai/library/qwen3/4b", &manifest);
+    world.folder.write("ollama/manifests/hf.co/tiny/other-GGUF/Q8_0", &manifest);
+    for name in ["qwen3:4b", "tiny/other-GGUF:Q8_0", "hf.co/tiny/other-GGUF:Q8_0"] {
+        let ran = world.sampan(&format!("run {name} hello --max-tokens 2 --no-pull --offline"));
+        assert_eq!(ran.code, 0, "{name}: {ran:#?}");
+    }
+    assert!(world.hub.log().is_empty());
+    let copies = [".cache", ".local/share/sampan/web", ".local/share/sampan/modelscope"];
+    assert!(copies.iter().all(|folder| !world.folder.path(folder).join("hub").exists()));
+}

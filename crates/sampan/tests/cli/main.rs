@@ -6,6 +6,7 @@ mod adapters;
 mod bad_input;
 mod bench;
 mod commands;
+mod convert;
 mod fit;
 mod hub;
 mod memory;

@@ -69,15 +69,7 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 
 pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
-    check(&vocab)?;
-    let (model, normalizer, pre_tokenizer, spelling) = match vocab.model.as_str() {
-        "gpt2" => byte_level(&vocab)?,
-        "llama" => sentence_piece(&vocab)?,
-        "gemma4" => gemma4(&vocab)?,
-        other => {
-            return Err(Error::UnknownModel { name: other.to_owned(), known: MODELS.join(", ") });
-        }
-    };
+    let (model, normalizer, pre_tokenizer, spelling) = parts(&vocab)?;
     let added = AddedTokens::new(added_tokens(&vocab))?;
     let special: Vec<bool> =
         (0..vocab.tokens.len()).map(|id| matches!(vocab.type_of(id), UNKNOWN | CONTROL)).collect();
@@ -94,10 +86,7 @@ pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
             eos.push(id);
         }
     }
-    let add_bos = match vocab.model.as_str() {
-        "gpt2" => pre::build(vocab.pre.as_deref().unwrap_or("default"))?.add_bos,
-        _ => true,
-    };
+    let add_bos = vocab.begins()?;
     let texts = vocab.tokens.into_iter().map(|t| Some(t.into_boxed_str())).collect();
     Ok(Tokenizer {
         model,
@@ -108,12 +97,32 @@ pub(super) fn load(vocab: GgufVocab) -> Result<Tokenizer, Error> {
         table: TokenTable::new(texts, special, &raw, spelling),
         bos: vocab.bos,
         eos,
-        add_bos: vocab.bos.is_some() && vocab.add_bos.unwrap_or(add_bos),
+        add_bos,
         add_eos: vocab.add_eos.unwrap_or(false),
     })
 }
 
+/// The parts of a checked vocabulary.
+pub(super) fn parts(vocab: &GgufVocab) -> Result<Parts, Error> {
+    check(vocab)?;
+    match vocab.model.as_str() {
+        "gpt2" => byte_level(vocab),
+        "llama" => sentence_piece(vocab),
+        "gemma4" => gemma4(vocab),
+        other => Err(Error::UnknownModel { name: other.to_owned(), known: MODELS.join(", ") }),
+    }
+}
+
 impl GgufVocab {
+    /// Whether a text begins with the begin token.
+    pub(super) fn begins(&self) -> Result<bool, Error> {
+        let usual = match self.model.as_str() {
+            "gpt2" => pre::build(self.pre.as_deref().unwrap_or("default"))?.add_bos,
+            _ => true,
+        };
+        Ok(self.bos.is_some() && self.add_bos.unwrap_or(usual))
+    }
+
     fn type_of(&self, id: usize) -> i32 {
         self.token_types.get(id).copied().unwrap_or(NORMAL)
     }
@@ -155,7 +164,8 @@ fn missing(key: &'static str, message: impl Into<String>) -> Error {
     Error::Gguf { key, message: message.into() }
 }
 
-type Parts = (ModelWrapper, Option<NormalizerWrapper>, Option<tokenizers::PreTokenizerWrapper>, Spelling);
+pub(super) type Parts =
+    (ModelWrapper, Option<NormalizerWrapper>, Option<tokenizers::PreTokenizerWrapper>, Spelling);
 
 fn byte_level(vocab: &GgufVocab) -> Result<Parts, Error> {
     let name = vocab.pre.as_deref().unwrap_or("default");
@@ -269,15 +279,13 @@ fn merges(vocab: &GgufVocab, ids: &AHashMap<String, u32>) -> Result<Vec<(String,
     Ok(merges)
 }
 
-fn added_tokens(vocab: &GgufVocab) -> Vec<AddedToken> {
+/// Tokens that are found in a text before anything else.
+pub(super) fn added_tokens(vocab: &GgufVocab) -> Vec<AddedToken> {
     let phi3 = vocab.architecture.as_deref() == Some("phi3");
     let mut tokens = Vec::new();
     for (id, text) in vocab.tokens.iter().enumerate() {
         let kind = vocab.type_of(id);
-        // Converters fill up the embedding's rows with names that no text means.
-        let padding =
-            text.strip_prefix("[PAD").and_then(|t| t.strip_suffix(']')).is_some_and(|n| n == id.to_string());
-        if !matches!(kind, CONTROL | USER_DEFINED) || padding {
+        if !matches!(kind, CONTROL | USER_DEFINED) || is_padding(id, text) {
             continue;
         }
         // Phi-3's control tokens swallow the white space after them, except the three that are older than its chat format.
@@ -293,4 +301,9 @@ fn added_tokens(vocab: &GgufVocab) -> Vec<AddedToken> {
         });
     }
     tokens
+}
+
+/// Converters fill up the embedding's rows with names that no text means.
+pub(super) fn is_padding(id: usize, text: &str) -> bool {
+    text.strip_prefix("[PAD").and_then(|t| t.strip_suffix(']')).is_some_and(|n| n == id.to_string())
 }

@@ -5,11 +5,13 @@ mod bytes;
 mod gguf;
 mod json;
 mod pre;
+mod spelled;
 mod spm;
 mod stream;
 
 pub use gguf::GgufVocab;
 pub use pre::supported_pre_tokenizers;
+pub use spelled::{SpelledOut, spelled_out};
 pub use stream::Detokenizer;
 
 use crate::{Error, Prompt};

@@ -4,7 +4,8 @@ use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, kind};
 use crate::error::Quoted;
 use crate::metadata::{Array, Value};
 use crate::output::{Output, Slot};
-use crate::{Dtype, Error};
+use crate::parts::{Part, Parts, placed};
+use crate::{Dtype, Error, split};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -36,7 +37,11 @@ pub struct Writer {
 
 /// An open GGUF file that waits for its tensors' data. Dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
-pub struct TensorWriter(Output);
+pub struct TensorWriter(Parts<File>);
+
+/// One of the files.
+#[derive(Debug)]
+struct File(Output);
 
 impl Writer {
     /// A file without keys and tensors.
@@ -126,8 +131,38 @@ impl Writer {
 
     /// Writes everything but the tensors' data. The file gets its name when it is finished.
     pub fn create(self, path: &Path) -> Result<TensorWriter, Error> {
-        let (header, slots, end) = self.header();
-        Ok(TensorWriter(Output::create(path, &header, slots, end)?))
+        self.create_split(path, None)
+    }
+
+    /// [`Writer::create`], where tensors take more than `limit` bytes over several files `NAME-00001-of-00003.gguf`
+    /// instead of `NAME.gguf`.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn create_split(mut self, path: &Path, limit: Option<u64>) -> Result<TensorWriter, Error> {
+        let parts = placed(self.tensors.iter().map(|(.., size)| *size as u64), limit);
+        let count = parts.last().map_or(1, |last| last + 1);
+        let mut files = Vec::new();
+        let places =
+            self.tensors.iter().zip(&parts).map(|((name, ..), &part)| (name.clone(), part)).collect();
+        let (tensors, mut from) = (std::mem::take(&mut self.tensors), 0);
+        for number in 0..count {
+            let to = parts.partition_point(|&part| part <= number);
+            let mut part = Writer { tensors: tensors[from..to].to_vec(), ..Writer::default() };
+            from = to;
+            if number == 0 {
+                part.entries = std::mem::take(&mut self.entries);
+            }
+            if count > 1 {
+                for (key, value) in split::keys(number, count, tensors.len()) {
+                    part.set(key, value)?;
+                }
+            }
+            let path = if count > 1 { split::part(path, number, count) } else { path.to_path_buf() };
+            let (header, slots, end) = part.header();
+            files.push(File(Output::create(&path, &header, slots, end)?));
+        }
+        Ok(TensorWriter(Parts { files, places }))
     }
 
     /// A whole file in memory, for small ones; `data` is called for each tensor in the declared order.
@@ -161,6 +196,16 @@ impl TensorWriter {
 
     /// Checks that all tensors are whole, then gives the file its name (replacing an older one).
     pub fn finish(self) -> Result<(), Error> {
+        self.0.finish()
+    }
+}
+
+impl Part for File {
+    fn append(&mut self, name: &str, piece: &[u8]) -> Result<(), Error> {
+        self.0.append(name, piece)
+    }
+
+    fn finish(self) -> Result<(), Error> {
         self.0.finish()
     }
 }

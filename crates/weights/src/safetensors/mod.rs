@@ -8,7 +8,7 @@ mod read;
 mod write;
 
 pub use read::{Header, parse};
-pub use write::{TensorWriter, Writer};
+pub use write::{FolderWriter, TensorWriter, Writer};
 
 /// The longest header that is read: that of the reference implementation.
 pub const MAX_HEADER: usize = 100_000_000;

@@ -1,7 +1,8 @@
 //! Writing safetensors files.
 
 use crate::error::Quoted;
-use crate::output::{Output, Slot};
+use crate::output::{Output, Slot, write_whole};
+use crate::parts::{Part, Parts, placed};
 use crate::{Dtype, Error};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
@@ -18,6 +19,10 @@ pub struct Writer {
 /// An open safetensors file that waits for its tensors' data. Dropped unfinished, it leaves nothing behind.
 #[derive(Debug)]
 pub struct TensorWriter(Output);
+
+/// The safetensors files of a model folder. Dropped unfinished, they leave nothing behind.
+#[derive(Debug)]
+pub struct FolderWriter(Parts<TensorWriter>);
 
 impl Writer {
     /// A file without tensors.
@@ -49,6 +54,37 @@ impl Writer {
             Err(what) => return refuse(what),
         }
         Ok(())
+    }
+
+    /// The files of the model folder `dir`: `model.safetensors`, or with a `limit` in bytes that is exceeded several
+    /// and the index that says which tensor is where.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn create_in(self, dir: &Path, limit: Option<u64>) -> Result<FolderWriter, Error> {
+        let places = placed(self.tensors.iter().map(|(.., size)| *size as u64), limit);
+        let count = places.last().map_or(1, |last| last + 1);
+        let name = |part: usize| match count {
+            1 => "model.safetensors".to_owned(),
+            _ => format!("model-{:05}-of-{count:05}.safetensors", part + 1),
+        };
+        let total: u64 = self.tensors.iter().map(|(.., size)| *size as u64).sum();
+        let mut writers: Vec<Writer> =
+            (0..count).map(|_| Writer { metadata: self.metadata.clone(), ..Writer::default() }).collect();
+        let mut map = Map::new();
+        let mut by_name = std::collections::HashMap::new();
+        for (tensor, part) in self.tensors.into_iter().zip(places) {
+            map.insert(tensor.0.clone(), name(part).into());
+            by_name.insert(tensor.0.clone(), part);
+            writers[part].tensors.push(tensor);
+        }
+        if count > 1 {
+            let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
+            write_whole(&dir.join("model.safetensors.index.json"), format!("{index:#}\n").as_bytes())?;
+        }
+        let files =
+            writers.into_iter().enumerate().map(|(part, writer)| writer.create(&dir.join(name(part))));
+        Ok(FolderWriter(Parts { files: files.collect::<Result<_, _>>()?, places: by_name }))
     }
 
     /// Writes the header. The file gets its name when it is finished.
@@ -92,6 +128,34 @@ impl TensorWriter {
     }
 
     /// Checks that all tensors are whole, then gives the file its name (replacing an older one).
+    pub fn finish(self) -> Result<(), Error> {
+        self.0.finish()
+    }
+}
+
+impl Part for TensorWriter {
+    fn append(&mut self, name: &str, piece: &[u8]) -> Result<(), Error> {
+        self.0.append(name, piece)
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.0.finish()
+    }
+}
+
+impl FolderWriter {
+    /// As [`TensorWriter::append`].
+    ///
+    /// # Errors
+    /// When the name was not declared, the tensor would get too long, or the disk refuses.
+    pub fn append(&mut self, name: &str, piece: &[u8]) -> Result<(), Error> {
+        self.0.append(name, piece)
+    }
+
+    /// Checks that all tensors are whole, then gives the files their names.
+    ///
+    /// # Errors
+    /// When a tensor is not whole, or the disk refuses.
     pub fn finish(self) -> Result<(), Error> {
         self.0.finish()
     }

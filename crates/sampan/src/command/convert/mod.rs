@@ -1,66 +1,83 @@
-//! `sampan convert`: a checkpoint as one GGUF file.
+//! `sampan convert`: a safetensors checkpoint as GGUF, or a GGUF file as a folder with safetensors.
 
+mod destination;
+mod folder;
 mod vocabulary;
 
-use super::{LoadingBar, say};
+pub(super) use destination::Destination;
+
+use super::{LoadingBar, fetch, say};
 use crate::cli::Context;
 use crate::error::{AppError, Result};
-use clap::Args;
-use sampan::Source;
-use sampan_model::export::{self, ExportError, ExportOptions, Exported};
+use crate::flags::HubArgs;
+use clap::{Args, ValueEnum};
+use folder::{SAMPLING, Sidecars};
+use sampan_kernels::Format;
+use sampan_model::export::{self, ExportError, ExportOptions, Exported, FolderOptions};
 use sampan_model::{LoadError, PlanError};
-use sampan_weights::{Checkpoint, Value};
-use std::path::PathBuf;
+use sampan_weights::{Checkpoint, Kind, Value};
 
-/// Write a safetensors checkpoint as one GGUF file, with its tokenizer and chat template. Weights keep their precision:
-/// FP4 becomes MXFP4, FP8 becomes BF16.
+/// Write a safetensors checkpoint as a GGUF file, or a GGUF file as a folder with config.json and safetensors, with
+/// tokenizer, chat template and settings.
+///
+/// To GGUF, weights keep their precision: FP4 becomes MXFP4, FP8 becomes BF16. To a folder, floats keep their type and what is
+/// quantised becomes BF16; experts in MXFP4 stay so where the family is published with such (gpt-oss, DeepSeek V4).
 #[derive(Args, Debug)]
 pub(crate) struct ConvertArgs {
-    /// A folder with config.json and safetensors files
-    #[arg(value_name = "FOLDER")]
+    /// A folder with config.json and safetensors files, a GGUF file, or a name as for `sampan pull`
+    #[arg(value_name = "MODEL")]
     source: String,
+    /// What to write: a file that ends in .gguf, or a folder; it appears when it is whole
     #[command(flatten)]
     to: Destination,
-    /// Write FP8 weights as float32
+    /// Write FP8 weights as float32 (to GGUF)
     #[arg(long)]
     f32: bool,
-    /// What the model is called in the file; else as its folder
+    /// Write all matrices in this type (to a folder)
+    #[arg(long, value_name = "TYPE")]
+    dtype: Option<FloatType>,
+    /// Write weights over several files, none with more than this: 5GB, 500MB (a single tensor may be larger)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    shard_size: Option<u64>,
+    /// What the model is called in the GGUF file; else as its folder
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    #[command(flatten)]
+    hub: HubArgs,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
 }
 
-/// The GGUF file that is written.
-#[derive(Args, Debug)]
-pub(super) struct Destination {
-    /// The file to write; it appears when it is whole
-    #[arg(value_name = "FILE.gguf")]
-    pub(super) path: PathBuf,
-    /// Replace the file if it is there
-    #[arg(long)]
-    force: bool,
+/// Types that matrices can have in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FloatType {
+    F32,
+    F16,
+    Bf16,
 }
 
-impl Destination {
-    /// Refuses a file that is there, is one of those that are read, or is named as another kind.
-    pub(super) fn check(&self, from: &Checkpoint) -> Result<()> {
-        let to = self.path.display();
-        if self.path.extension().is_none_or(|end| !end.eq_ignore_ascii_case("gguf")) {
-            return Err(AppError::user(format!("{to} does not end in .gguf"))
-                .hint("GGUF is what can be written; name the file so"));
+impl From<FloatType> for Format {
+    fn from(float: FloatType) -> Format {
+        match float {
+            FloatType::F32 => Format::F32,
+            FloatType::F16 => Format::F16,
+            FloatType::Bf16 => Format::BF16,
         }
-        let there = self.path.canonicalize().ok();
-        if there.is_some() && from.files().any(|file| file.canonicalize().ok() == there) {
-            return Err(AppError::user(format!("{to} is the model that is read"))
-                .hint("give another name; the original is needed until the new file is whole"));
-        }
-        if self.path.exists() && !self.force {
-            return Err(AppError::user(format!("{to} is already there"))
-                .hint("--force replaces it; or give another name"));
-        }
-        Ok(())
+    }
+}
+
+/// `500MB` in bytes; units are powers of ten, as in what others call shards of 5GB.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "MB" | "M" => 1e6,
+        "GB" | "G" => 1e9,
+        _ => return Err("needs a number and a unit, such as 500MB or 5GB".into()),
+    };
+    match digits.parse::<f64>() {
+        Ok(number) if (1e6..1e15).contains(&(number * unit)) => Ok((number * unit) as u64),
+        _ => Err("needs a size of at least 1MB".into()),
     }
 }
 
@@ -74,36 +91,102 @@ impl From<ExportError> for AppError {
             ExportError::Plan(_) | ExportError::Load(_) => {
                 "`sampan show` says what is known of the checkpoint"
             }
-            ExportError::Weights(_) => "check the paths and the space on the disk",
-            ExportError::NotSafetensors { .. } => "give the folder of the original model",
-            _ => "run the safetensors checkpoint as it is; nothing was written",
+            ExportError::Weights(_) | ExportError::Io { .. } => "check the paths and the space on the disk",
+            ExportError::NotSafetensors { .. } => {
+                "a GGUF file is written to a folder (no .gguf at the end), or with fewer bits by `sampan quantize`"
+            }
+            ExportError::NotGguf { .. } => "safetensors are written to a file that ends in .gguf",
+            _ => "run the model as it is; nothing was written",
         };
         AppError::user(&error).hint(hint)
     }
 }
 
 pub(crate) fn run(args: ConvertArgs, context: &Context) -> Result<()> {
-    let checkpoint = Source::parse(&args.source).open()?;
-    args.to.check(&checkpoint)?;
-    let (to, keys) = (args.to.path.display(), keys(&args.source, &checkpoint, args.quiet)?);
-    let options = ExportOptions { exact: args.f32, name: args.name, keys, quantising: None };
+    let source = fetch::source(&args.source, &args.hub, context, args.quiet)?;
+    let checkpoint = source.open()?;
+    if args.to.is_gguf() {
+        to_gguf(&args, &checkpoint, context)
+    } else {
+        to_folder(&args, &checkpoint, context)
+    }
+}
+
+/// An option that has no meaning for what is written.
+fn meaningless(option: &str, what: &str, instead: &str) -> AppError {
+    AppError::user(format!("{option} says nothing about {what}")).hint(instead)
+}
+
+fn to_gguf(args: &ConvertArgs, checkpoint: &Checkpoint, context: &Context) -> Result<()> {
+    if args.dtype.is_some() {
+        let instead = "`sampan quantize --to q8_0` writes other types; without --dtype weights keep theirs";
+        return Err(meaningless("--dtype", "a GGUF file", instead));
+    }
+    args.to.check_file(checkpoint, args.shard_size.is_some())?;
+    let keys = if checkpoint.kind() == Kind::Gguf {
+        Vec::new()
+    } else {
+        keys(&args.source, checkpoint, args.quiet)?
+    };
+    let name = args.name.clone();
+    let options = ExportOptions { exact: args.f32, name, keys, quantising: None, shard: args.shard_size };
     let written = {
         let mut bar = LoadingBar::doing("converting", context.terminal, args.quiet);
-        export::gguf(&checkpoint, &args.to.path, &options, &mut |done, total| bar.update(done, total))?
+        export::gguf(checkpoint, &args.to.path, &options, &mut |done, total| bar.update(done, total))?
     };
-    left_out(&written, args.quiet);
-    if !args.quiet {
-        let size = written.bytes as f64 / 1e6;
-        say(&format!("wrote {to}: {}, {} tensors, {size:.1} MB", written.arch, written.tensors));
-    }
+    report(args, &written);
     Ok(())
 }
 
-/// The tokenizer and the template in the words of GGUF; a note where there are none.
+fn to_folder(args: &ConvertArgs, checkpoint: &Checkpoint, context: &Context) -> Result<()> {
+    for (given, option) in [(args.f32, "--f32"), (args.name.is_some(), "--name")] {
+        if given {
+            return Err(meaningless(
+                option,
+                "a folder",
+                "leave it out; --dtype f32 sets the type of weights",
+            ));
+        }
+    }
+    let sidecars = match checkpoint.kind() {
+        Kind::Gguf => Sidecars::of(&args.source, checkpoint)?,
+        _ => return Err(ExportError::NotGguf { path: checkpoint.path().display().to_string() }.into()),
+    };
+    if !sidecars.speak() && !args.quiet {
+        say("note: there is no tokenizer in the file; the folder will hold weights only");
+    }
+    let keys = sidecars.keys.clone();
+    let options = FolderOptions { dtype: args.dtype.map(Format::from), shard: args.shard_size, keys };
+    let folder = args.to.folder(checkpoint)?;
+    let written = {
+        let mut bar = LoadingBar::doing("converting", context.terminal, args.quiet);
+        export::folder(checkpoint, folder.path(), &options, &mut |done, total| bar.update(done, total))?
+    };
+    sidecars.write(folder.path())?;
+    folder.finish()?;
+    report(args, &written);
+    Ok(())
+}
+
+fn report(args: &ConvertArgs, written: &Exported) {
+    left_out(written, args.quiet);
+    if !args.quiet {
+        let (to, size) = (args.to.path.display(), written.bytes as f64 / 1e6);
+        say(&format!("wrote {to}: {}, {} tensors, {size:.1} MB", written.arch, written.tensors));
+    }
+}
+
+/// The tokenizer, the template and the settings in the words of GGUF; a note where there are no words.
 pub(super) fn keys(source: &str, checkpoint: &Checkpoint, quiet: bool) -> Result<Vec<(String, Value)>> {
-    let keys = vocabulary::keys(source, checkpoint)?;
+    let mut keys = vocabulary::keys(source, checkpoint)?;
     if keys.is_empty() && !quiet {
         say("note: there is no tokenizer.json; the file will hold weights only");
+    }
+    for (theirs, ours) in SAMPLING {
+        if let Some(value) = checkpoint.generation_config().and_then(|config| config[ours].as_f64()) {
+            let value = if ours == "top_k" { Value::I32(value as i32) } else { Value::F32(value as f32) };
+            keys.push((format!("general.sampling.{theirs}"), value));
+        }
     }
     Ok(keys)
 }

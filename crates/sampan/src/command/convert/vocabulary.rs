@@ -27,7 +27,7 @@ const USUAL: [&str; 8] =
 
 /// Tells pre-tokenizers apart: contractions in both cases, runs of digits, spaces and line ends, marks on letters,
 /// scripts with and without spaces, symbols, code.
-const PROBE: &str = "I'm we'LL they'Ve don'T 1 12 123 1234567 3.14159 x86_64 HTTPServer camelCaseWord ÉCOLE straße \
+pub(super) const PROBE: &str = "I'm we'LL they'Ve don'T 1 12 123 1234567 3.14159 x86_64 HTTPServer camelCaseWord ÉCOLE straße \
     naïve cafe\u{301} \u{1100}\u{1161} 今天天气很好,学习一下。カタカナとひらがな 안녕하세요 Привет, мир! שלום مرحبا १२३ \
     ภาษาไทย 👩\u{200d}💻🎉 a  b   c\t\td \n\n  e\r\nf\n \n   g   \n if (x[i]!=0){return --y;} //--==>>§€$£ “quotes”—dash…\u{3000}！？ \
     ½²³ Ⅷ foo_bar.baz@example.com/#?q=1&z=%20   ";

@@ -19,14 +19,14 @@ pub(super) struct Original {
 
 impl Original {
     /// Reads the texts with the original, if any are to be read.
-    pub(super) fn ask(args: &QuantizeArgs, context: &Context) -> Result<Original> {
+    pub(super) fn ask(args: &QuantizeArgs, source: &Source, context: &Context) -> Result<Original> {
         let nothing = Original { importance: None, thoughts: None };
         if args.calibrate.is_none() && args.no_report {
             return Ok(nothing);
         }
         let calibration = args.calibrate.as_deref().map(read_text).transpose()?;
         let evaluation = args.eval.as_deref().map(read_text).transpose()?;
-        let mut reader = match load(args, &Source::parse(&args.source), context) {
+        let mut reader = match load(args, source, context) {
             Ok(reader) => reader,
             // Nobody asked for it: what cannot be measured is no reason not to quantise.
             Err(

@@ -3,13 +3,13 @@
 mod measure;
 
 use super::convert::{self, Destination};
-use super::{LoadingBar, print, print_json, say};
+use super::{LoadingBar, fetch, print, print_json, say};
 use crate::cli::Context;
 use crate::error::Result;
-use crate::flags::MachineArgs;
+use crate::flags::{HubArgs, MachineArgs};
 use crate::render::{bytes, count};
 use clap::Args;
-use sampan::{Quant, Source};
+use sampan::Quant;
 use sampan_model::export::{self, ExportOptions, Quantised, Quantising};
 use sampan_weights::{Checkpoint, Kind};
 use serde_json::json;
@@ -21,7 +21,7 @@ use std::path::PathBuf;
 /// text, and what was lost is printed.
 #[derive(Args, Debug)]
 pub(crate) struct QuantizeArgs {
-    /// A GGUF file, or a folder with config.json and safetensors files
+    /// A GGUF file, a folder with config.json and safetensors files, or a name as for `sampan pull`
     #[arg(value_name = "MODEL")]
     source: String,
     #[command(flatten)]
@@ -46,16 +46,19 @@ pub(crate) struct QuantizeArgs {
     json: bool,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    hub: HubArgs,
     /// Say nothing but errors
     #[arg(short, long)]
     quiet: bool,
 }
 
 pub(crate) fn run(args: QuantizeArgs, context: &Context) -> Result<()> {
-    let checkpoint = Source::parse(&args.source).open()?;
-    args.to.check(&checkpoint)?;
+    let source = fetch::source(&args.source, &args.hub, context, args.quiet)?;
+    let checkpoint = source.open()?;
+    args.to.check_file(&checkpoint, false)?;
     let kernels = args.machine.options().kernels()?;
-    let original = measure::Original::ask(&args, context)?;
+    let original = measure::Original::ask(&args, &source, context)?;
     let quantising = Quantising {
         quant: args.quant,
         again: args.requantize,

@@ -1,25 +1,38 @@
 //! `sampan fit`: which models, in which formats, suit this machine.
 
+mod catalogue;
+mod named;
+
 use super::{print, print_json};
+use crate::cli::Context;
 use crate::error::{AppError, Result};
-use crate::flags::{MachineArgs, kv_format, kv_name};
+use crate::flags::{HubArgs, MachineArgs, kv_format, kv_name};
 use crate::render::{bytes, count, table, three_digits};
 use clap::Args;
-use sampan::fit::{Candidate, candidates, recommended, speeds};
+use sampan::fit::{Candidate, recommended, speeds};
+use sampan::machine::{self, AvailableMemory};
 use sampan::rates::Rates;
-use sampan::{KvFormat, LoadOptions, Source, machine};
+use sampan::{KvFormat, LoadOptions};
+use sampan_kernels::Kernels;
 use sampan_kernels::limits::measure_read_bandwidth;
 use serde_json::{Value, json};
 
-/// Say which formats of a model fit into memory here, and how fast they would be, before anything is downloaded or loaded.
+/// Say which formats of a model fit into memory here, and how fast they would be, before anything is downloaded or loaded;
+/// without names, which models of the catalogue do.
 ///
-/// Memory comes from the model's plan; a folder with nothing but its config.json is enough. Speeds come from the plan and
-/// from how fast this machine multiplies with weights of each format, which is measured now.
+/// Memory comes from the model's plan; its config.json is enough, and is all that a hub is asked for. Speeds come from the plan
+/// and from how fast this machine multiplies with weights of each format, which is measured now.
 #[derive(Args, Debug)]
 pub(crate) struct FitArgs {
-    /// GGUF files, folders with config.json (and weights or not), or `mini`
-    #[arg(value_name = "MODEL", required = true)]
+    /// GGUF files, folders with config.json (and weights or not), names as for `sampan pull`, or `mini` [default: the catalogue]
+    #[arg(value_name = "MODEL")]
     models: Vec<String>,
+    /// Of the catalogue only models for this language, by its code (en, zh, ...)
+    #[arg(long, value_name = "CODE", conflicts_with = "models")]
+    language: Option<String>,
+    /// Also those of the catalogue that do not fit
+    #[arg(long, conflicts_with = "models")]
+    all: bool,
     /// Tokens that prompt and answer may have together [default: as `run` would take]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
@@ -31,10 +44,51 @@ pub(crate) struct FitArgs {
     json: bool,
     #[command(flatten)]
     machine: MachineArgs,
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// Tokens of the prompt that speeds are of.
 const PROMPT: usize = 512;
+
+/// What models are to fit.
+struct Machine {
+    kernels: Kernels,
+    options: LoadOptions,
+    available: Option<AvailableMemory>,
+}
+
+impl Machine {
+    fn bytes(&self) -> Option<u64> {
+        self.available.map(|available| available.bytes)
+    }
+
+    /// Tokens per second of a prompt and of an answer.
+    fn speeds(&self, rates: &mut Rates<'_>, candidate: &Candidate) -> Result<(f64, f64)> {
+        let rate = rates.of_plan(&candidate.plan).map_err(AppError::internal)?;
+        Ok(speeds(&candidate.plan, &self.kernels, self.options.kv, rate, PROMPT))
+    }
+
+    /// The machine in a line.
+    fn text(&self, bandwidth: f64) -> String {
+        let there = self.available.map_or("memory unknown".into(), |a| {
+            format!("{} of memory available ({})", bytes(a.bytes), a.limited_by)
+        });
+        let (reads, threads) = (three_digits(bandwidth / 1e9), self.kernels.pool().threads());
+        format!("{there}, read at {reads} GB/s by {threads} threads\n")
+    }
+
+    /// The machine for programs, and what was found.
+    fn json(&self, bandwidth: f64, key: &str, found: Vec<Value>) -> Value {
+        json!({
+            "available_bytes": self.bytes(),
+            "read_bytes_per_s": bandwidth,
+            "threads": self.kernels.pool().threads(),
+            "kv": kv_name(self.options.kv),
+            key: found,
+        })
+    }
+}
 
 /// A model in the formats that were considered.
 struct Considered {
@@ -45,44 +99,33 @@ struct Considered {
     recommended: Option<usize>,
 }
 
-pub(crate) fn run(args: FitArgs) -> Result<()> {
+pub(crate) fn run(args: FitArgs, context: &Context) -> Result<()> {
     let options =
         LoadOptions { context: args.context.map(|n| n as usize), kv: args.kv, ..args.machine.options() };
-    let kernels = options.kernels()?;
-    let available = machine::available_memory();
+    let (kernels, available) = (options.kernels()?, machine::available_memory());
+    let machine = Machine { kernels, options, available };
+    if args.models.is_empty() {
+        return catalogue::run(&args, &machine);
+    }
     let mut all = Vec::new();
     for name in &args.models {
-        let found = candidates(&Source::parse(name), &kernels, &options, available.map(|a| a.bytes))?;
-        all.push((name.clone(), found));
+        all.push((name.clone(), named::candidates(name, &args.hub, &machine, context)?));
     }
-    let bandwidth = measure_read_bandwidth(kernels.pool());
-    let mut rates = Rates::new(&kernels);
+    let bandwidth = measure_read_bandwidth(machine.kernels.pool());
+    let mut rates = Rates::new(&machine.kernels);
     let mut considered = Vec::new();
     for (name, candidates) in all {
-        let mut expected = Vec::new();
-        for candidate in &candidates {
-            let rate = rates.of_plan(&candidate.plan).map_err(AppError::internal)?;
-            expected.push(speeds(&candidate.plan, &kernels, args.kv, rate, PROMPT));
-        }
-        let generate: Vec<f64> = expected.iter().map(|speed| speed.1).collect();
+        let speeds: Vec<(f64, f64)> =
+            candidates.iter().map(|c| machine.speeds(&mut rates, c)).collect::<Result<_>>()?;
+        let generate: Vec<f64> = speeds.iter().map(|speed| speed.1).collect();
         let recommended = recommended(&candidates, &generate);
-        considered.push(Considered { name, candidates, speeds: expected, recommended });
+        considered.push(Considered { name, candidates, speeds, recommended });
     }
     if args.json {
-        let models: Vec<Value> = considered.iter().map(|model| model.json()).collect();
-        return print_json(&json!({
-            "available_bytes": available.map(|a| a.bytes),
-            "read_bytes_per_s": bandwidth,
-            "threads": kernels.pool().threads(),
-            "kv": kv_name(args.kv),
-            "models": models,
-        }));
+        let models = considered.iter().map(Considered::json).collect();
+        return print_json(&machine.json(bandwidth, "models", models));
     }
-    let there = available.map_or("memory unknown".into(), |a| {
-        format!("{} of memory available ({})", bytes(a.bytes), a.limited_by)
-    });
-    let reads = three_digits(bandwidth / 1e9);
-    print(&format!("{there}, read at {reads} GB/s by {} threads\n", kernels.pool().threads()))?;
+    print(&machine.text(bandwidth))?;
     considered.iter().try_for_each(|model| print(&model.text()))
 }
 

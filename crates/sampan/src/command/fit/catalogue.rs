@@ -1,0 +1,148 @@
+//! The catalogue as it suits this machine.
+
+use super::{FitArgs, Machine};
+use crate::command::{print, print_json};
+use crate::error::Result;
+use crate::render::{bytes, table, three_digits};
+use sampan::fit::{Candidate, READING_SPEED, published};
+use sampan::rates::Rates;
+use sampan_hub::{Catalogue, Pick, Purpose, Release};
+use sampan_kernels::limits::measure_read_bandwidth;
+use serde_json::{Value, json};
+
+/// A release in the format that is pulled.
+struct Entry<'c> {
+    release: &'c Release,
+    candidate: Candidate,
+    /// Tokens per second of a prompt and of an answer; of what does not fit nothing is expected.
+    speeds: Option<(f64, f64)>,
+    /// Why it is one to take.
+    why: Option<&'static str>,
+}
+
+pub(super) fn run(args: &FitArgs, machine: &Machine) -> Result<()> {
+    let catalogue = Catalogue::builtin();
+    let language = args.language.as_deref();
+    let mut entries = Vec::new();
+    let mut rates = Rates::new(&machine.kernels);
+    for release in catalogue.releases().iter().filter(|r| language.is_none_or(|code| r.speaks(code))) {
+        let candidate = candidate(release, machine)?;
+        let speeds = match candidate.fits {
+            true => Some(machine.speeds(&mut rates, &candidate)?),
+            false => None,
+        };
+        entries.push(Entry { release, candidate, speeds, why: None });
+    }
+    recommend(&mut entries);
+    let all = entries.len();
+    if !args.all {
+        entries.retain(|entry| entry.candidate.fits);
+    }
+    let bandwidth = measure_read_bandwidth(machine.kernels.pool());
+    if args.json {
+        return print_json(&machine.json(bandwidth, "catalogue", entries.iter().map(Entry::json).collect()));
+    }
+    print(&machine.text(bandwidth))?;
+    if entries.is_empty() {
+        return print("no model of the catalogue fits\n");
+    }
+    let header =
+        ["model", "parameters", "download", "memory", "context", "prompt/s", "generated/s", "languages", ""];
+    print(&table(&header, &entries.iter().map(Entry::row).collect::<Vec<_>>()))?;
+    let hidden = all - entries.len();
+    if hidden > 0 {
+        print(&format!("{hidden} more do not fit; --all shows them\n"))?;
+    }
+    advice(&entries)
+}
+
+fn candidate(release: &Release, machine: &Machine) -> Result<Candidate> {
+    let format = match &release.pick {
+        Pick::Format(format) => Some(format.as_str()),
+        _ => None,
+    };
+    let config = release.config().unwrap_or_default();
+    let (kernels, options) = (&machine.kernels, &machine.options);
+    // As it is published comes first.
+    Ok(published(release.name, config, format, kernels, options, machine.bytes())?.swap_remove(0))
+}
+
+/// Of each purpose the largest that fits and answers faster than one reads, and the fastest of those in conversation with a
+/// thousand million parameters or more.
+fn recommend(entries: &mut [Entry<'_>]) {
+    let size = |entry: &Entry<'_>| entry.candidate.plan.parameters();
+    let speed = |entry: &Entry<'_>| entry.speeds.map_or(0.0, |speed| speed.1);
+    let largest = [
+        (Purpose::Conversation, "the largest that answers fluently"),
+        (Purpose::Code, "for programs"),
+        (Purpose::Embedding, "for vectors"),
+        (Purpose::Reranking, "for ranking"),
+    ];
+    for (purpose, why) in largest {
+        let good = |entry: &&mut Entry<'_>| {
+            // A model that makes no text is not waited for word by word.
+            let fluent =
+                speed(entry) >= READING_SPEED || matches!(purpose, Purpose::Embedding | Purpose::Reranking);
+            entry.release.purpose() == purpose && entry.candidate.fits && fluent
+        };
+        // Of equals the first: newer releases stand before older ones.
+        if let Some(entry) = entries.iter_mut().filter(good).rev().max_by_key(|entry| size(entry)) {
+            entry.why = Some(why);
+        }
+    }
+    let quick = |entry: &&mut Entry<'_>| {
+        let free = entry.why.is_none() && entry.candidate.fits && size(entry) >= 1_000_000_000;
+        free && entry.release.purpose() == Purpose::Conversation
+    };
+    let fastest = entries.iter_mut().filter(quick).rev().max_by(|a, b| speed(a).total_cmp(&speed(b)));
+    if let Some(entry) = fastest {
+        entry.why = Some("quick");
+    }
+}
+
+fn advice(entries: &[Entry<'_>]) -> Result<()> {
+    let best = entries.iter().find(|e| e.why.is_some() && e.release.purpose() == Purpose::Conversation);
+    match best {
+        Some(entry) => print(&format!("try `sampan run {}`\n", entry.release.name)),
+        None => Ok(()),
+    }
+}
+
+impl Entry<'_> {
+    fn row(&self) -> Vec<String> {
+        let (release, candidate) = (self.release, &self.candidate);
+        let speed = |pick: fn((f64, f64)) -> f64| {
+            self.speeds.map_or("does not fit".into(), |speeds| three_digits(pick(speeds)))
+        };
+        vec![
+            release.name.into(),
+            release.parameters.into(),
+            bytes(release.bytes),
+            bytes(candidate.memory.total() as u64),
+            candidate.context.to_string(),
+            speed(|speeds| speeds.0),
+            speed(|speeds| speeds.1),
+            release.languages.into(),
+            self.why.map(|why| format!("<- {why}")).unwrap_or_default(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let (release, candidate) = (self.release, &self.candidate);
+        json!({
+            "model": release.name,
+            "repository": release.repo.to_string(),
+            "parameters": candidate.plan.parameters(),
+            "active_parameters": candidate.plan.active_parameters(),
+            "download_bytes": release.bytes,
+            "licence": release.licence,
+            "languages": release.languages,
+            "memory_bytes": candidate.memory.total(),
+            "context": candidate.context,
+            "fits": candidate.fits,
+            "prompt_tokens_per_s": self.speeds.map(|speeds| speeds.0),
+            "generated_tokens_per_s": self.speeds.map(|speeds| speeds.1),
+            "recommended": self.why,
+        })
+    }
+}
