@@ -265,11 +265,17 @@ impl Prepared {
     }
 }
 
-/// What a model needs with a cache of so many tokens.
+/// What the program takes beside a model: its code, threads, their buffers. As measured (`benches/record`).
+const PROGRAM: usize = 12 << 20;
+
+/// What a word of a vocabulary takes in the tokenizer: its text, its bytes, its place among words and merges. As measured.
+const WORD: usize = 240;
+
+/// What a model needs with a cache of so many tokens, the program and the tokenizer included.
 pub(crate) fn needed_memory(plan: &Plan, kernels: &Kernels, options: &LoadOptions, tokens: usize) -> Memory {
     let engine = engine_options(options, tokens);
     let Memory { weights, kv, scratch } = plan.memory(kernels, options.kv, tokens, engine.max_batch_tokens);
-    let scratch = scratch + engine.logits_bytes(plan);
+    let scratch = scratch + engine.logits_bytes(plan) + PROGRAM + WORD * plan.vocab;
     Memory { weights, kv: kv + engine.state_bytes(plan), scratch }
 }
 

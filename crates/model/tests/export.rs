@@ -46,8 +46,27 @@ fn agrees(model: &Model, golden: &Golden, tolerance: f32) -> Result<f32, String>
     Ok(max)
 }
 
-/// What went wrong with one family, if anything. File and folder stay in cargo's folder for what tests leave, where
-/// `tools/peers/gguf_check.py` and `tools/peers/folder_check.py` find them.
+/// The first tensor that has another name or shape than in the original, whatever prefix a class puts before names; experts
+/// may be stacked there and not here.
+fn published_otherwise(from: &Path, again: &Path) -> Option<String> {
+    let (from, again) = (Checkpoint::open(from).unwrap(), Checkpoint::open(again).unwrap());
+    let bare = |name: &str| {
+        name.trim_start_matches("model.")
+            .trim_start_matches("language_model.")
+            .trim_start_matches("model.")
+            .to_owned()
+    };
+    let known: std::collections::HashMap<String, &[usize]> =
+        from.tensors().map(|tensor| (bare(tensor.name), tensor.shape)).collect();
+    again.tensors().find_map(|tensor| match known.get(&bare(tensor.name)) {
+        Some(shape) if *shape == tensor.shape => None,
+        None if tensor.name.contains("experts") => None,
+        other => Some(format!("{} is {:?}, there {other:?}", tensor.name, tensor.shape)),
+    })
+}
+
+/// What went wrong with one family, if anything. The file stays in cargo's folder for what tests leave, where
+/// `tools/peers/gguf_check.py` finds it.
 fn round_trip(kind: &str, name: &str, dir: &Path, golden: &Path) -> Option<String> {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(kind);
     std::fs::create_dir_all(&out).unwrap();
@@ -64,6 +83,9 @@ fn round_trip(kind: &str, name: &str, dir: &Path, golden: &Path) -> Option<Strin
     }
     let again = out.join(format!("{name}.folder"));
     let written = folder(&file, &again, &FolderOptions::default());
+    if let Some(why) = published_otherwise(dir, &again) {
+        return Some(format!("{name} as a folder: {why}"));
+    }
     match agrees(&load(&again), &golden, tolerance) {
         Ok(max) => {
             println!("{name}: {} with {} tensors, max difference {max:.1e}", written.arch, written.tensors);

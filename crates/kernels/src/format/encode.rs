@@ -7,6 +7,7 @@ use super::{
     BlockIQ4_NL, BlockMXFP4, BlockQ2_K, BlockQ3_K, BlockQ4_0, BlockQ4_1, BlockQ4_K, BlockQ5_0, BlockQ5_1,
     BlockQ5_K, BlockQ6_K, BlockQ8_0, Format,
 };
+use crate::isa::widest;
 
 /// Why values could not be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
@@ -66,10 +67,17 @@ pub(super) trait EncodeBlock: Block {
     /// The largest magnitude that surely fits, given scales in half precision.
     const LIMIT: f32;
 
-    /// The block that minimises `Σ w (x - x̂)²`. `x` and `w` have [`Block::LEN`] values, all checked; `w` is scaled so that
-    /// its largest is 1. `x` is divided by `unit` (a power of two), so that its largest magnitude is in 1..2.
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self;
+    /// Blocks that are encoded side by side.
+    const GROUP: usize = 1;
+
+    /// The [`EncodeBlock::GROUP`] blocks that minimise `Σ w (x - x̂)²`, each for itself. `x` and `w` have [`Block::LEN`] values
+    /// for each, all checked; the weights of a block are scaled so that its largest is 1. Its values are divided by its unit (a power
+    /// of two), so that their largest magnitude is in 1..2; or all are zero.
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]);
 }
+
+/// Blocks of 32 that are searched side by side: as many as the widest vectors have lanes.
+pub(super) const SIDE_BY_SIDE: usize = 16;
 
 /// The largest finite half.
 pub(super) const MAX_HALF: f32 = 65_504.0;
@@ -180,26 +188,42 @@ fn encode_blocks<B: EncodeBlock>(
     out: &mut [u8],
 ) -> Result<(), EncodeError> {
     check_range(B::FORMAT, B::LIMIT, values)?;
-    let (mut x, mut w) = (vec![0.0; B::LEN], vec![1.0; B::LEN]);
-    for (index, (block, values)) in
-        blocks_mut::<B>(out).iter_mut().zip(values.chunks_exact(B::LEN)).enumerate()
-    {
-        let largest = values.iter().fold(0.0f32, |max, value| max.max(value.abs()));
-        if largest < VANISHING && B::FORMAT != Format::MXFP4 || largest == 0.0 {
-            *block = B::zeroed();
-            continue;
-        }
-        let unit = power_of_two_below(largest);
-        for (x, value) in x.iter_mut().zip(values) {
-            *x = value / unit;
-        }
-        if let Some(importance) = importance {
-            let start = index * B::LEN % importance.len();
-            scale_weights(&importance[start..start + B::LEN], &mut w);
-        }
-        *block = B::encode(&x, &w, unit);
-    }
+    widest(
+        #[inline(always)]
+        || encode_checked::<B>(values, importance, out),
+    );
     Ok(())
+}
+
+#[inline(always)]
+fn encode_checked<B: EncodeBlock>(values: &[f32], importance: Option<&[f32]>, out: &mut [u8]) {
+    let (group, len) = (B::GROUP, B::GROUP * B::LEN);
+    let (mut x, mut w, mut units) = (vec![0.0; len], vec![1.0; len], vec![1.0; group]);
+    let mut made = vec![B::zeroed(); group];
+    let groups = blocks_mut::<B>(out).chunks_mut(group).zip(values.chunks(len)).enumerate();
+    for (number, (blocks, values)) in groups {
+        x.fill(0.0);
+        for (at, values) in values.chunks_exact(B::LEN).enumerate() {
+            let largest = values.iter().fold(0.0f32, |max, value| max.max(value.abs()));
+            if largest < VANISHING && B::FORMAT != Format::MXFP4 || largest == 0.0 {
+                units[at] = 1.0;
+                continue;
+            }
+            units[at] = power_of_two_below(largest);
+            for (x, value) in x[at * B::LEN..].iter_mut().zip(values) {
+                *x = value / units[at];
+            }
+            if let Some(importance) = importance {
+                let start = (number * group + at) * B::LEN % importance.len();
+                scale_weights(&importance[start..start + B::LEN], &mut w[at * B::LEN..][..B::LEN]);
+            }
+        }
+        B::encode(&x, &w, &units, &mut made);
+        for (at, block) in blocks.iter_mut().enumerate() {
+            let zero = x[at * B::LEN..][..B::LEN].iter().all(|x| *x == 0.0);
+            *block = if zero { B::zeroed() } else { made[at] };
+        }
+    }
 }
 
 /// The power of two at or below a positive finite number; the smallest normal number for subnormal ones.
@@ -213,11 +237,6 @@ fn scale_weights(importance: &[f32], w: &mut [f32]) {
     for (w, weight) in w.iter_mut().zip(importance) {
         *w = if largest > 0.0 { weight / largest } else { 1.0 };
     }
-}
-
-/// A slice of known length as an array.
-pub(super) fn array<const N: usize>(values: &[f32]) -> &[f32; N] {
-    values.try_into().expect("blocks are handed over whole")
 }
 
 /// A slice as sub-blocks.

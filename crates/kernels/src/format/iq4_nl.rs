@@ -68,7 +68,9 @@ fn nearest_level(v: f32) -> usize {
 impl EncodeBlock for BlockIQ4_NL {
     const LIMIT: f32 = 113.0 * MAX_HALF;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        let unit = units[0];
         let max = x.iter().fold(0.0f32, |max, &v| if v.abs() > max.abs() { v } else { max });
         let fit = |inverse: f32| {
             let (mut xq, mut qq) = (0.0, 0.0);
@@ -92,6 +94,7 @@ impl EncodeBlock for BlockIQ4_NL {
         let (refined, gain) = fit(inverse(scale));
         let d = Half::saturating(unit * if gain > most { refined } else { scale });
         let inverse = inverse(d.to_f32() / unit);
-        BlockIQ4_NL { d, qs: pack_nibbles(&std::array::from_fn(|i| nearest_level(x[i] * inverse) as u8)) }
+        let codes = std::array::from_fn(|i| nearest_level(x[i] * inverse) as u8);
+        out[0] = BlockIQ4_NL { d, qs: pack_nibbles(&codes) };
     }
 }

@@ -74,7 +74,9 @@ impl EncodeBlock for BlockMXFP4 {
     const LIMIT: f32 = f32::MAX;
 
     /// The scale is a power of two: the one that just holds the largest value, or a neighbour with less error.
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        let unit = units[0];
         let exponent = i32::from((unit.to_bits() >> 23) as u8);
         let mut best = (f64::INFINITY, BlockMXFP4 { e: 0, qs: [0; 16] });
         // The largest magnitude is 1..2 units; 6 is the largest number, so that the scale is near a quarter unit.
@@ -93,6 +95,6 @@ impl EncodeBlock for BlockMXFP4 {
                 best = (error, BlockMXFP4 { e, qs: pack_nibbles(&codes) });
             }
         }
-        best.1
+        out[0] = best.1;
     }
 }

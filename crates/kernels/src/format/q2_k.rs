@@ -80,16 +80,18 @@ pub(super) fn pack_two_bits(codes: &[u8; 256]) -> [u8; 64] {
 impl EncodeBlock for BlockQ2_K {
     const LIMIT: f32 = 15.0 * MAX_HALF;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        let unit = units[0];
         let sweep = Sweep { steps: 12, step: 0.1 };
         let (x, w) = (sub_blocks::<16, 16>(x), sub_blocks(w));
         let fit = affine_super(x, w, 3.0, 15.0, unit, sweep);
         let codes = fit.codes(x, 3.0, unit);
-        BlockQ2_K {
+        out[0] = BlockQ2_K {
             scales: std::array::from_fn(|j| fit.scales[j] | fit.mins[j] << 4),
             qs: pack_two_bits(&codes),
             d: fit.d,
             dmin: fit.dmin,
-        }
+        };
     }
 }

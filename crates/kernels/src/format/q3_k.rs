@@ -78,7 +78,9 @@ fn pack_scales(scales: &[u8; 16]) -> [u8; 12] {
 impl EncodeBlock for BlockQ3_K {
     const LIMIT: f32 = 31.0 * 3.0 * MAX_HALF;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        let unit = units[0];
         let (range, scale_range) = (Range { lo: -4.0, hi: 3.0 }, Range { lo: -32.0, hi: 31.0 });
         let (x, w) = (sub_blocks::<16, 16>(x), sub_blocks(w));
         let fit = symmetric_super(x, w, range, scale_range, unit, Sweep { steps: 12, step: 0.1 });
@@ -87,11 +89,11 @@ impl EncodeBlock for BlockQ3_K {
         for (i, code) in codes.iter().enumerate() {
             hmask[i % 32] |= (code >> 2) << (i / 32);
         }
-        BlockQ3_K {
+        out[0] = BlockQ3_K {
             hmask,
             qs: pack_two_bits(&codes),
             scales: pack_scales(&fit.scales.map(|scale| (scale + 32) as u8)),
             d: fit.d,
-        }
+        };
     }
 }

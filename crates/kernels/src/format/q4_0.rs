@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
-use super::encode::{EncodeBlock, MAX_HALF, array};
-use super::search::{Range, Sweep, code, inverse, symmetric};
+use super::encode::{EncodeBlock, MAX_HALF, SIDE_BY_SIDE, sub_blocks};
+use super::search::{Group, Range, Sweep, code, inverse, symmetric};
 
 /// 32 values in 18 bytes.
 #[repr(C)]
@@ -49,20 +49,31 @@ pub(super) fn pack_nibbles(codes: &[u8; 32]) -> [u8; 16] {
     std::array::from_fn(|j| (codes[j] & 15) | codes[j + 16] << 4)
 }
 
-/// Scale and codes (`lo` subtracted) of one block of 32 with a single scale.
-pub(super) fn encode_symmetric(x: &[f32], w: &[f32], unit: f32, lo: f32) -> (Half, [u8; 32]) {
+/// Scales of blocks of 32 with codes from `lo` to `-lo - 1`, and the codes less `lo`, as `block` makes a block of them.
+#[inline(always)]
+pub(super) fn encode_symmetric<B>(
+    (x, w): (&[f32], &[f32]),
+    units: &[f32],
+    lo: f32,
+    out: &mut [B],
+    block: impl Fn(Half, &[u8; 32]) -> B,
+) {
     let range = Range { lo, hi: -lo - 1.0 };
-    let d =
-        Half::saturating(unit * symmetric::<32>(array(x), array(w), range, Sweep { steps: 10, step: 0.15 }));
-    let inverse = inverse(d.to_f32() / unit);
-    (d, std::array::from_fn(|i| (code(x[i] * inverse, range.lo, range.hi) - lo) as u8))
+    let (x, w) = (sub_blocks::<SIDE_BY_SIDE, 32>(x), sub_blocks(w));
+    let scales = symmetric(&Group::new(x, w), range, Sweep { steps: 10, step: 0.15 });
+    for (l, (out, x)) in out.iter_mut().zip(x).enumerate() {
+        let d = Half::saturating(units[l] * scales[l]);
+        let inverse = inverse(d.to_f32() / units[l]);
+        *out = block(d, &x.map(|x| (code(x * inverse, range.lo, range.hi) - lo) as u8));
+    }
 }
 
 impl EncodeBlock for BlockQ4_0 {
     const LIMIT: f32 = 7.0 * MAX_HALF;
+    const GROUP: usize = SIDE_BY_SIDE;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
-        let (d, codes) = encode_symmetric(x, w, unit, -8.0);
-        BlockQ4_0 { d, qs: pack_nibbles(&codes) }
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        encode_symmetric((x, w), units, -8.0, out, |d, codes| BlockQ4_0 { d, qs: pack_nibbles(codes) });
     }
 }

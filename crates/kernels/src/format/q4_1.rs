@@ -4,9 +4,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
-use super::encode::{EncodeBlock, MAX_HALF, array};
+use super::encode::{EncodeBlock, MAX_HALF, SIDE_BY_SIDE, sub_blocks};
 use super::q4_0::pack_nibbles;
-use super::search::{Sweep, affine, code, inverse};
+use super::search::{Group, Sweep, affine, code, inverse};
 
 /// 32 values in 20 bytes.
 #[repr(C)]
@@ -47,27 +47,38 @@ impl Block for BlockQ4_1 {
     }
 }
 
-/// Scale, offset and codes of one block of 32 with a single scale and offset.
-pub(super) fn encode_affine(x: &[f32], w: &[f32], unit: f32, top: f32) -> (Half, Half, [u8; 32]) {
+/// Scales, offsets and codes of blocks of 32 with a scale and an offset each, as `block` makes a block of them.
+#[inline(always)]
+pub(super) fn encode_affine<B>(
+    (x, w): (&[f32], &[f32]),
+    units: &[f32],
+    top: f32,
+    out: &mut [B],
+    block: impl Fn(Half, Half, &[u8; 32]) -> B,
+) {
+    let (x, w) = (sub_blocks::<SIDE_BY_SIDE, 32>(x), sub_blocks::<SIDE_BY_SIDE, 32>(w));
     let sweep = Sweep { steps: 10, step: 0.15 };
-    let (scale, offset) = affine::<32>(array(x), array(w), top, f32::INFINITY, sweep);
-    let d = Half::saturating(scale * unit);
-    let m = Half::saturating(offset * unit);
-    let (scale, offset) = (d.to_f32() / unit, m.to_f32() / unit);
-    let codes: [u8; 32] = std::array::from_fn(|i| code((x[i] - offset) * inverse(scale), 0.0, top) as u8);
-    let error = |value: &dyn Fn(usize) -> f32| (0..32).map(|i| w[i] * (x[i] - value(i)).powi(2)).sum::<f32>();
-    if error(&|_| 0.0) < error(&|i| scale * f32::from(codes[i]) + offset) {
-        // Numbers so small that halves cannot express the fit.
-        return (Half::default(), Half::default(), [0; 32]);
+    let (scales, offsets) = affine(&Group::new(x, w), top, f32::INFINITY, sweep);
+    for (l, out) in out.iter_mut().enumerate() {
+        let (x, w, unit) = (&x[l], &w[l], units[l]);
+        let (d, m) = (Half::saturating(scales[l] * unit), Half::saturating(offsets[l] * unit));
+        let (scale, offset) = (d.to_f32() / unit, m.to_f32() / unit);
+        let codes = x.map(|x| code((x - offset) * inverse(scale), 0.0, top) as u8);
+        let error = |value: &dyn Fn(usize) -> f32| -> f32 {
+            (0..32).map(|i| w[i] * (x[i] - value(i)) * (x[i] - value(i))).sum()
+        };
+        // Numbers so small that halves cannot express the fit are zero.
+        let lost = error(&|_| 0.0) < error(&|i| scale * f32::from(codes[i]) + offset);
+        *out = if lost { block(Half::default(), Half::default(), &[0; 32]) } else { block(d, m, &codes) };
     }
-    (d, m, codes)
 }
 
 impl EncodeBlock for BlockQ4_1 {
     const LIMIT: f32 = MAX_HALF;
+    const GROUP: usize = SIDE_BY_SIDE;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
-        let (d, m, codes) = encode_affine(x, w, unit, 15.0);
-        BlockQ4_1 { d, m, qs: pack_nibbles(&codes) }
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        encode_affine((x, w), units, 15.0, out, |d, m, codes| BlockQ4_1 { d, m, qs: pack_nibbles(codes) });
     }
 }

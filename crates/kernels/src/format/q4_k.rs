@@ -102,11 +102,13 @@ pub(super) fn pack_nibbles(codes: &[u8; 256]) -> [u8; 128] {
 impl EncodeBlock for BlockQ4_K {
     const LIMIT: f32 = 63.0 * MAX_HALF;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        let unit = units[0];
         let (x, w) = (sub_blocks::<8, 32>(x), sub_blocks(w));
         let fit = affine_super(x, w, 15.0, 63.0, unit, Sweep { steps: 10, step: 0.15 });
         let codes = fit.codes(x, 15.0, unit);
         let scales = pack_scales_mins(&fit.scales, &fit.mins);
-        BlockQ4_K { d: fit.d, dmin: fit.dmin, scales, qs: pack_nibbles(&codes) }
+        out[0] = BlockQ4_K { d: fit.d, dmin: fit.dmin, scales, qs: pack_nibbles(&codes) };
     }
 }

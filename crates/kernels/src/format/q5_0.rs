@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
-use super::encode::{EncodeBlock, MAX_HALF};
+use super::encode::{EncodeBlock, MAX_HALF, SIDE_BY_SIDE};
 use super::q4_0::{encode_symmetric, pack_nibbles};
 
 /// 32 values in 22 bytes.
@@ -64,9 +64,14 @@ pub(super) fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
 
 impl EncodeBlock for BlockQ5_0 {
     const LIMIT: f32 = 15.0 * MAX_HALF;
+    const GROUP: usize = SIDE_BY_SIDE;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
-        let (d, codes) = encode_symmetric(x, w, unit, -16.0);
-        BlockQ5_0 { d, qh: fifth_bits(&codes), qs: pack_nibbles(&codes) }
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        encode_symmetric((x, w), units, -16.0, out, |d, codes| BlockQ5_0 {
+            d,
+            qh: fifth_bits(codes),
+            qs: pack_nibbles(codes),
+        });
     }
 }

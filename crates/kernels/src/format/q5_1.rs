@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
-use super::encode::{EncodeBlock, MAX_HALF};
+use super::encode::{EncodeBlock, MAX_HALF, SIDE_BY_SIDE};
 use super::q4_0::pack_nibbles;
 use super::q4_1::encode_affine;
 use super::q5_0::fifth_bits;
@@ -48,9 +48,15 @@ impl Block for BlockQ5_1 {
 
 impl EncodeBlock for BlockQ5_1 {
     const LIMIT: f32 = MAX_HALF;
+    const GROUP: usize = SIDE_BY_SIDE;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
-        let (d, m, codes) = encode_affine(x, w, unit, 31.0);
-        BlockQ5_1 { d, m, qh: fifth_bits(&codes), qs: pack_nibbles(&codes) }
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        encode_affine((x, w), units, 31.0, out, |d, m, codes| BlockQ5_1 {
+            d,
+            m,
+            qh: fifth_bits(codes),
+            qs: pack_nibbles(codes),
+        });
     }
 }

@@ -55,7 +55,9 @@ impl Block for BlockQ5_K {
 impl EncodeBlock for BlockQ5_K {
     const LIMIT: f32 = 63.0 * MAX_HALF;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        let unit = units[0];
         let (x, w) = (sub_blocks::<8, 32>(x), sub_blocks(w));
         let fit = affine_super(x, w, 31.0, 63.0, unit, Sweep { steps: 8, step: 0.2 });
         let codes = fit.codes(x, 31.0, unit);
@@ -64,6 +66,6 @@ impl EncodeBlock for BlockQ5_K {
             qh[i % 32] |= (code >> 4) << (i / 32);
         }
         let scales = pack_scales_mins(&fit.scales, &fit.mins);
-        BlockQ5_K { d: fit.d, dmin: fit.dmin, scales, qh, qs: pack_nibbles(&codes) }
+        out[0] = BlockQ5_K { d: fit.d, dmin: fit.dmin, scales, qh, qs: pack_nibbles(&codes) };
     }
 }

@@ -63,7 +63,9 @@ impl Block for BlockQ6_K {
 impl EncodeBlock for BlockQ6_K {
     const LIMIT: f32 = 127.0 * 31.0 * MAX_HALF;
 
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
+        let unit = units[0];
         let (range, scale_range) = (Range { lo: -32.0, hi: 31.0 }, Range { lo: -128.0, hi: 127.0 });
         let (x, w) = (sub_blocks::<16, 16>(x), sub_blocks(w));
         let fit = symmetric_super(x, w, range, scale_range, unit, Sweep { steps: 8, step: 0.25 });
@@ -74,6 +76,6 @@ impl EncodeBlock for BlockQ6_K {
             ql[64 * half + 32 * (group % 2) + l] |= (code & 15) << (4 * (group / 2));
             qh[32 * half + l] |= (code >> 4) << (2 * group);
         }
-        BlockQ6_K { ql, qh, scales: fit.scales.map(|scale| scale as i8), d: fit.d }
+        out[0] = BlockQ6_K { ql, qh, scales: fit.scales.map(|scale| scale as i8), d: fit.d };
     }
 }

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Format;
 use super::block::{Block, Half};
-use super::encode::{EncodeBlock, MAX_HALF, array};
-use super::search::{Range, Sweep, code, inverse, symmetric};
+use super::encode::{EncodeBlock, MAX_HALF, SIDE_BY_SIDE, sub_blocks};
+use super::search::{Group, Range, Sweep, code, inverse, symmetric};
 
 /// 32 values in 34 bytes.
 #[repr(C)]
@@ -33,18 +33,18 @@ impl Block for BlockQ8_0 {
 
 impl EncodeBlock for BlockQ8_0 {
     const LIMIT: f32 = 127.0 * MAX_HALF;
+    const GROUP: usize = SIDE_BY_SIDE;
 
     /// Codes stay in -127..=127: kernels take absolute values of them.
-    fn encode(x: &[f32], w: &[f32], unit: f32) -> Self {
+    #[inline(always)]
+    fn encode(x: &[f32], w: &[f32], units: &[f32], out: &mut [Self]) {
         let range = Range { lo: -127.0, hi: 127.0 };
-        let d = Half::saturating(
-            unit * symmetric::<32>(array(x), array(w), range, Sweep { steps: 4, step: 0.5 }),
-        );
-        let inverse = inverse(d.to_f32() / unit);
-        let mut qs = [0; 32];
-        for (q, x) in qs.iter_mut().zip(x) {
-            *q = code(x * inverse, range.lo, range.hi) as i8;
+        let (x, w) = (sub_blocks::<SIDE_BY_SIDE, 32>(x), sub_blocks(w));
+        let scales = symmetric(&Group::new(x, w), range, Sweep { steps: 4, step: 0.5 });
+        for (l, (out, x)) in out.iter_mut().zip(x).enumerate() {
+            let d = Half::saturating(units[l] * scales[l]);
+            let inverse = inverse(d.to_f32() / units[l]);
+            *out = BlockQ8_0 { d, qs: x.map(|x| code(x * inverse, range.lo, range.hi) as i8) };
         }
-        BlockQ8_0 { d, qs }
     }
 }

@@ -6,40 +6,155 @@
 //! the codes each of them gives, and keeps the smallest error `Σ w (x - x̂)²`. The K-quants store scales as small
 //! integers of a common scale: there the integers are searched around the wanted ones, and the common scale is solved for again.
 //!
+//! Sub-blocks are searched side by side, one in each lane of a vector: sums then run along the values of a sub-block and
+//! never across a vector, and every instruction set gives the same blocks.
+//!
 //! Inputs are brought to magnitude 1..2 before (see [`super::encode`]), so that squares stay in range in f32.
+
+#![allow(clippy::needless_range_loop, reason = "a lane's number means the same sub-block in every array")]
 
 use super::block::Half;
 
 /// Nearest integer, ties to even, for |v| < 2^22. Unlike `round_ties_even` it needs no library call on the base
 /// instruction set, so the loops around it vectorise.
-#[inline]
+#[inline(always)]
 fn nearest(v: f32) -> f32 {
     const SHIFT: f32 = 12_582_912.0; // 1.5 * 2^23
     (v + SHIFT) - SHIFT
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn inverse(scale: f32) -> f32 {
     if scale == 0.0 { 0.0 } else { 1.0 / scale }
 }
 
 /// The code of `v` (already divided by the scale) among the integers `lo..=hi`.
-#[inline]
+#[inline(always)]
 pub(super) fn code(v: f32, lo: f32, hi: f32) -> f32 {
-    // Bounded before rounding: `nearest` only holds for moderate numbers, and a vanishing scale gives huge ones.
-    nearest(v.max(lo).min(hi))
+    // Bounded before rounding: `nearest` only holds for moderate numbers, and a vanishing scale gives huge ones. Written as
+    // vectors compare; what is no number becomes `lo`.
+    let v = if v > lo { v } else { lo };
+    nearest(if v < hi { v } else { hi })
 }
 
-/// Sums in eight interleaved lanes, so that the loop can vectorise in a fixed order.
-#[inline]
-fn sum<const N: usize>(term: impl Fn(usize) -> f32) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    for start in (0..N).step_by(8) {
-        for (lane, acc) in lanes.iter_mut().enumerate() {
-            *acc += term(start + lane);
+/// One number for each of `L` sub-blocks.
+pub(super) type Lanes<const L: usize> = [f32; L];
+
+/// `f` of every lane.
+#[inline(always)]
+fn each<const L: usize>(f: impl Fn(usize) -> f32) -> Lanes<L> {
+    let mut out = [0.0; L];
+    for (l, out) in out.iter_mut().enumerate() {
+        *out = f(l);
+    }
+    out
+}
+
+/// The values of `L` sub-blocks of `N` with their weights, value by value.
+pub(super) struct Group<const N: usize, const L: usize> {
+    x: [Lanes<L>; N],
+    w: [Lanes<L>; N],
+    /// `Σ w` and `Σ w x`.
+    ww: Lanes<L>,
+    wx: Lanes<L>,
+}
+
+impl<const N: usize, const L: usize> Group<N, L> {
+    #[inline(always)]
+    pub(super) fn new(x: &[[f32; N]; L], w: &[[f32; N]; L]) -> Self {
+        let turned = |from: &[[f32; N]; L]| {
+            let mut to = [[0.0; L]; N];
+            for (i, to) in to.iter_mut().enumerate() {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from[i];
+                }
+            }
+            to
+        };
+        let (x, w) = (turned(x), turned(w));
+        let (mut ww, mut wx) = ([0.0; L], [0.0; L]);
+        for i in 0..N {
+            for l in 0..L {
+                ww[l] += w[i][l];
+                wx[l] += w[i][l] * x[i][l];
+            }
+        }
+        Group { x, w, ww, wx }
+    }
+
+    /// `Σ w (x - scale q - offset)²`, with the codes of `inverse`: what a fit leaves.
+    #[inline(always)]
+    fn error(&self, q: &[Lanes<L>; N], scale: &Lanes<L>, offset: &Lanes<L>) -> Lanes<L> {
+        let mut error = [0.0; L];
+        for i in 0..N {
+            for l in 0..L {
+                let residual = self.x[i][l] - scale[l] * q[i][l] - offset[l];
+                error[l] += self.w[i][l] * residual * residual;
+            }
+        }
+        error
+    }
+
+    /// The codes of `(x - offset) * inverse`, and their moments `Σ w q`, `Σ w q²` and `Σ w x q`.
+    ///
+    /// In one loop: sums in a fixed order keep the compiler from taking values instead of sub-blocks for its lanes.
+    #[inline(always)]
+    fn codes(&self, inverse: &Lanes<L>, offset: &Lanes<L>, range: Range) -> ([Lanes<L>; N], [Lanes<L>; 3]) {
+        let mut q = [[0.0; L]; N];
+        let [mut wq, mut qq, mut xq] = [[0.0; L]; 3];
+        for i in 0..N {
+            for l in 0..L {
+                let code = code((self.x[i][l] - offset[l]) * inverse[l], range.lo, range.hi);
+                let weighted = self.w[i][l] * code;
+                q[i][l] = code;
+                wq[l] += weighted;
+                qq[l] += weighted * code;
+                xq[l] += weighted * self.x[i][l];
+            }
+        }
+        (q, [wq, qq, xq])
+    }
+}
+
+/// The best fits so far, and the errors that they leave.
+struct Best<const L: usize> {
+    scale: Lanes<L>,
+    offset: Lanes<L>,
+    error: Lanes<L>,
+}
+
+impl<const L: usize> Best<L> {
+    #[inline(always)]
+    fn consider(&mut self, scale: &Lanes<L>, offset: &Lanes<L>, error: &Lanes<L>) {
+        for l in 0..L {
+            let better = error[l] < self.error[l];
+            self.scale[l] = if better { scale[l] } else { self.scale[l] };
+            self.offset[l] = if better { offset[l] } else { self.offset[l] };
+            self.error[l] = if better { error[l] } else { self.error[l] };
         }
     }
-    lanes.iter().sum()
+
+    /// Considers the scales that fit the codes of `inverse` best.
+    #[inline(always)]
+    fn try_scale<const N: usize>(&mut self, group: &Group<N, L>, inverse: &Lanes<L>, range: Range) {
+        let (q, [_, qq, xq]) = group.codes(inverse, &[0.0; L], range);
+        let scale = each(|l| if qq[l] > 0.0 { xq[l] / qq[l] } else { 0.0 });
+        self.consider(&scale, &[0.0; L], &group.error(&q, &scale, &[0.0; L]));
+    }
+
+    /// Considers the lines that fit the codes of `inverse` and `offset` best.
+    #[inline(always)]
+    fn try_line<const N: usize>(
+        &mut self,
+        group: &Group<N, L>,
+        inverse: &Lanes<L>,
+        offset: &Lanes<L>,
+        (top, highest): (f32, f32),
+    ) {
+        let (q, moments) = group.codes(inverse, offset, Range { lo: 0.0, hi: top });
+        let (scale, offset) = line(group, &moments, offset, highest);
+        self.consider(&scale, &offset, &group.error(&q, &scale, &offset));
+    }
 }
 
 /// Distances of the tried spans from the full span of codes, in codes.
@@ -52,6 +167,7 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
+    #[inline(always)]
     fn offsets(self) -> impl Iterator<Item = f32> {
         (-self.steps..=self.steps).map(move |i| f32::from(i) * self.step)
     }
@@ -65,146 +181,95 @@ pub(super) struct Range {
 }
 
 /// The best `scale` for `x ≈ scale * q`, `q` in `range`.
-pub(super) fn symmetric<const N: usize>(x: &[f32; N], w: &[f32; N], range: Range, sweep: Sweep) -> f32 {
-    let max = x.iter().fold(0.0f32, |max, &v| if v.abs() > max.abs() { v } else { max });
-    if max == 0.0 {
-        return 0.0;
-    }
-    let (mut best, mut least) = (0.0, f32::INFINITY);
-    let mut consider = |inverse: f32| {
-        let (scale, error) = fit_scale(x, w, inverse, range);
-        if error < least {
-            (best, least) = (scale, error);
+#[inline(always)]
+pub(super) fn symmetric<const N: usize, const L: usize>(
+    group: &Group<N, L>,
+    range: Range,
+    sweep: Sweep,
+) -> Lanes<L> {
+    let mut max = [0.0f32; L];
+    for x in &group.x {
+        for l in 0..L {
+            max[l] = if x[l].abs() > max[l].abs() { x[l] } else { max[l] };
         }
-        best
-    };
+    }
+    let spanning: Lanes<L> = each(|l| inverse(max[l]));
+    let mut best = Best { scale: [0.0; L], offset: [0.0; L], error: [f32::INFINITY; L] };
     // The largest value may take the last code of either end: the ranges are not symmetric.
     for end in [range.lo, range.hi] {
         for offset in sweep.offsets() {
-            consider((end + offset) / max);
+            best.try_scale(group, &each(|l| (end + offset) * spanning[l]), range);
         }
         if range.lo == -range.hi {
             break;
         }
     }
-    let mut fit = consider(range.hi / max);
+    best.try_scale(group, &each(|l| range.hi * spanning[l]), range);
     for _ in 0..2 {
-        fit = consider(inverse(fit));
+        best.try_scale(group, &each(|l| inverse(best.scale[l])), range);
     }
-    fit
+    best.scale
 }
 
-/// Codes by `inverse`, then the scale that fits them best, and the error it leaves.
-#[inline]
-fn fit_scale<const N: usize>(x: &[f32; N], w: &[f32; N], inverse: f32, range: Range) -> (f32, f32) {
-    let mut q = [0.0f32; N];
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = code(x * inverse, range.lo, range.hi);
-    }
-    let xq = sum::<N>(|i| w[i] * x[i] * q[i]);
-    let qq = sum::<N>(|i| w[i] * q[i] * q[i]);
-    let scale = if qq > 0.0 { xq / qq } else { 0.0 };
-    (scale, sum::<N>(|i| w[i] * (x[i] - scale * q[i]) * (x[i] - scale * q[i])))
-}
-
-/// The best `(scale, offset)` for `x ≈ scale * q + offset`, `q` in `0..=top`, `scale >= 0` and `offset <= highest`.
-pub(super) fn affine<const N: usize>(
-    x: &[f32; N],
-    w: &[f32; N],
+/// The best scales and offsets for `x ≈ scale * q + offset`, `q` in `0..=top`, `scale >= 0` and `offset <= highest`.
+#[inline(always)]
+pub(super) fn affine<const N: usize, const L: usize>(
+    group: &Group<N, L>,
     top: f32,
     highest: f32,
     sweep: Sweep,
-) -> (f32, f32) {
-    let low = x.iter().fold(f32::INFINITY, |low, &v| low.min(v)).min(highest);
-    let high = x.iter().fold(f32::NEG_INFINITY, |high, &v| high.max(v));
-    if high <= low {
-        return (0.0, low);
-    }
-    let mut best = (0.0, low);
-    let mut least = f32::INFINITY;
-    let mut consider = |inverse: f32, offset: f32| {
-        let (fit, error) = fit_line(x, w, inverse, offset, top, highest);
-        if error < least {
-            (best, least) = (fit, error);
+) -> (Lanes<L>, Lanes<L>) {
+    let (mut low, mut high) = ([highest; L], [f32::NEG_INFINITY; L]);
+    for x in &group.x {
+        for l in 0..L {
+            low[l] = low[l].min(x[l]);
+            high[l] = high[l].max(x[l]);
         }
-        best
-    };
-    for offset in sweep.offsets() {
-        consider((top + offset) / (high - low), low);
     }
-    let mut fit = consider(top / (high - low), low);
+    let spanning: Lanes<L> = each(|l| inverse((high[l] - low[l]).max(0.0)));
+    let mut best = Best { scale: [0.0; L], offset: low, error: [f32::INFINITY; L] };
+    for offset in sweep.offsets() {
+        best.try_line(group, &each(|l| (top + offset) * spanning[l]), &low, (top, highest));
+    }
+    best.try_line(group, &each(|l| top * spanning[l]), &low, (top, highest));
     for _ in 0..4 {
-        let next = consider(inverse(fit.0), fit.1);
-        if next == fit {
+        let before = best.error;
+        best.try_line(group, &each(|l| inverse(best.scale[l])), &{ best.offset }, (top, highest));
+        if best.error == before {
             break;
         }
-        fit = next;
     }
-    best
+    // What spans nothing is its offset.
+    for l in 0..L {
+        let flat = high[l] <= low[l];
+        best.scale[l] = if flat { 0.0 } else { best.scale[l] };
+        best.offset[l] = if flat { low[l] } else { best.offset[l] };
+    }
+    (best.scale, best.offset)
 }
 
-/// Codes by `inverse` and `offset`, then the line that fits them best, and the error it leaves.
-#[inline]
-fn fit_line<const N: usize>(
-    x: &[f32; N],
-    w: &[f32; N],
-    inverse: f32,
-    offset: f32,
-    top: f32,
+/// The lines that fit codes with these moments best. `offset`: where nothing is known.
+#[inline(always)]
+fn line<const N: usize, const L: usize>(
+    group: &Group<N, L>,
+    [wq, qq, xq]: &[Lanes<L>; 3],
+    offset: &Lanes<L>,
     highest: f32,
-) -> ((f32, f32), f32) {
-    let mut q = [0.0f32; N];
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = code((x - offset) * inverse, 0.0, top);
+) -> (Lanes<L>, Lanes<L>) {
+    let (ww, wx) = (&group.ww, &group.wx);
+    let (mut scale, mut shift) = ([0.0; L], [0.0; L]);
+    for l in 0..L {
+        let determinant = ww[l] * qq[l] - wq[l] * wq[l];
+        let solved = determinant > 1e-6 * ww[l] * qq[l];
+        let mean = if ww[l] > 0.0 { wx[l] / ww[l] } else { offset[l] };
+        let a = if solved { (ww[l] * xq[l] - wx[l] * wq[l]) / determinant } else { 0.0 };
+        let b = if solved { (qq[l] * wx[l] - wq[l] * xq[l]) / determinant } else { mean };
+        let above = b > highest;
+        let bound = if qq[l] > 0.0 { (xq[l] - highest * wq[l]) / qq[l] } else { 0.0 };
+        scale[l] = if above { bound } else { a }.max(0.0);
+        shift[l] = if above { highest } else { b };
     }
-    let ww = sum::<N>(|i| w[i]);
-    let wx = sum::<N>(|i| w[i] * x[i]);
-    let wq = sum::<N>(|i| w[i] * q[i]);
-    let qq = sum::<N>(|i| w[i] * q[i] * q[i]);
-    let xq = sum::<N>(|i| w[i] * x[i] * q[i]);
-    let determinant = ww * qq - wq * wq;
-    let mut fit = (0.0, if ww > 0.0 { wx / ww } else { offset });
-    if determinant > 1e-6 * ww * qq {
-        fit = ((ww * xq - wx * wq) / determinant, (qq * wx - wq * xq) / determinant);
-    }
-    if fit.1 > highest {
-        fit = (if qq > 0.0 { (xq - highest * wq) / qq } else { 0.0 }, highest);
-    }
-    fit.0 = fit.0.max(0.0);
-    let (scale, offset) = fit;
-    let residual = |i: usize| x[i] - scale * q[i] - offset;
-    (fit, sum::<N>(|i| w[i] * residual(i) * residual(i)))
-}
-
-/// Error of `x ≈ scale * q` with the nearest codes, and the sums `(Σ w x q, Σ w q²)`.
-#[inline]
-fn scale_error<const N: usize>(x: &[f32; N], w: &[f32; N], scale: f32, range: Range) -> (f32, [f32; 2]) {
-    let inverse = inverse(scale);
-    let mut q = [0.0f32; N];
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = code(x * inverse, range.lo, range.hi);
-    }
-    let error = sum::<N>(|i| w[i] * (x[i] - scale * q[i]) * (x[i] - scale * q[i]));
-    (error, [sum::<N>(|i| w[i] * x[i] * q[i]), sum::<N>(|i| w[i] * q[i] * q[i])])
-}
-
-/// Error of `x ≈ scale * q - min` with the nearest codes, and the sums `[Σ w x q, Σ w q², Σ w q, Σ w x, Σ w]`.
-#[inline]
-fn line_error<const N: usize>(x: &[f32; N], w: &[f32; N], scale: f32, min: f32, top: f32) -> (f32, [f32; 5]) {
-    let inverse = inverse(scale);
-    let mut q = [0.0f32; N];
-    for (q, x) in q.iter_mut().zip(x) {
-        *q = code((x + min) * inverse, 0.0, top);
-    }
-    let residual = |i: usize| x[i] - scale * q[i] + min;
-    let sums = [
-        sum::<N>(|i| w[i] * x[i] * q[i]),
-        sum::<N>(|i| w[i] * q[i] * q[i]),
-        sum::<N>(|i| w[i] * q[i]),
-        sum::<N>(|i| w[i] * x[i]),
-        sum::<N>(|i| w[i]),
-    ];
-    (sum::<N>(|i| w[i] * residual(i) * residual(i)), sums)
+    (scale, shift)
 }
 
 /// How often the common scale of a super-block is solved for again.
@@ -220,18 +285,23 @@ pub(super) struct Symmetric<const SUBS: usize> {
 
 impl<const SUBS: usize> Symmetric<SUBS> {
     /// The codes of `x`, `range.lo` subtracted, in value order.
+    #[inline(always)]
     pub(super) fn codes<const N: usize>(&self, x: &[[f32; N]; SUBS], range: Range, unit: f32) -> [u8; 256] {
         let d = self.d.to_f32() / unit;
-        std::array::from_fn(|i| {
-            let (j, l) = (i / N, i % N);
+        let mut codes = [0; 256];
+        for (j, codes) in codes.chunks_exact_mut(N).enumerate() {
             let inverse = inverse(d * f32::from(self.scales[j]));
-            (code(x[j][l] * inverse, range.lo, range.hi) - range.lo) as u8
-        })
+            for (out, x) in codes.iter_mut().zip(&x[j]) {
+                *out = (code(x * inverse, range.lo, range.hi) - range.lo) as u8;
+            }
+        }
+        codes
     }
 }
 
 /// Integer scales in `scale_range` and their common scale for `SUBS` sub-blocks of `N` values. `unit` is the magnitude that `x`
 /// was divided by: the common scale is rounded as it will be stored.
+#[inline(always)]
 pub(super) fn symmetric_super<const SUBS: usize, const N: usize>(
     x: &[[f32; N]; SUBS],
     w: &[[f32; N]; SUBS],
@@ -240,43 +310,47 @@ pub(super) fn symmetric_super<const SUBS: usize, const N: usize>(
     unit: f32,
     sweep: Sweep,
 ) -> Symmetric<SUBS> {
-    let mut wanted = [0.0; SUBS];
-    for (wanted, (x, w)) in wanted.iter_mut().zip(x.iter().zip(w)) {
-        *wanted = symmetric(x, w, range, sweep);
-    }
+    let group = Group::new(x, w);
+    let wanted = symmetric(&group, range, sweep);
     let max = wanted.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
     let mut best = Symmetric { d: Half::default(), scales: [0; SUBS] };
     let mut least = f32::INFINITY;
     let mut d = max / scale_range.lo;
+    let mut last = None;
     for _ in 0..=REFITS {
         let stored = Half::saturating(d * unit);
+        if last.replace(stored) == Some(stored) {
+            break; // it would be found again
+        }
         d = stored.to_f32() / unit;
         if d == 0.0 {
             break;
         }
-        let mut scales = [0; SUBS];
-        let (mut total, mut xs, mut ss) = (0.0, 0.0, 0.0);
-        for j in 0..SUBS {
-            let around = code(wanted[j] / d, scale_range.lo, scale_range.hi);
-            let mut found = (f32::INFINITY, 0.0, [0.0; 2]);
-            for step in [0.0, -1.0, 1.0] {
-                let scale = around + step;
-                if scale < scale_range.lo || scale > scale_range.hi {
-                    continue;
-                }
-                let (error, sums) = scale_error(&x[j], &w[j], d * scale, range);
-                if error < found.0 {
-                    found = (error, scale, sums);
-                }
+        let around: Lanes<SUBS> = each(|l| code(wanted[l] / d, scale_range.lo, scale_range.hi));
+        let mut found = Best { scale: [0.0; SUBS], offset: [0.0; SUBS], error: [f32::INFINITY; SUBS] };
+        let (mut xq, mut qq) = ([0.0; SUBS], [0.0; SUBS]);
+        for step in [0.0, -1.0, 1.0] {
+            let tried: Lanes<SUBS> = each(|l| around[l] + step);
+            let scale = each(|l| d * tried[l]);
+            let (q, [_, q2, x2]) = group.codes(&each(|l| inverse(scale[l])), &[0.0; SUBS], range);
+            let mut error = group.error(&q, &scale, &[0.0; SUBS]);
+            for l in 0..SUBS {
+                let known = tried[l] >= scale_range.lo && tried[l] <= scale_range.hi;
+                error[l] = if known { error[l] } else { f32::INFINITY };
+                let better = error[l] < found.error[l];
+                xq[l] = if better { x2[l] } else { xq[l] };
+                qq[l] = if better { q2[l] } else { qq[l] };
             }
-            let (error, scale, [xq, qq]) = found;
-            scales[j] = scale as i16;
-            total += error;
-            xs += scale * xq;
-            ss += scale * scale * qq;
+            found.consider(&tried, &[0.0; SUBS], &error);
+        }
+        let (mut total, mut xs, mut ss) = (0.0, 0.0, 0.0);
+        for l in 0..SUBS {
+            total += found.error[l];
+            xs += found.scale[l] * xq[l];
+            ss += found.scale[l] * found.scale[l] * qq[l];
         }
         if total < least {
-            (least, best) = (total, Symmetric { d: stored, scales });
+            (least, best) = (total, Symmetric { d: stored, scales: found.scale.map(|scale| scale as i16) });
         }
         if ss <= 0.0 {
             break;
@@ -300,18 +374,23 @@ pub(super) struct Affine<const SUBS: usize> {
 
 impl<const SUBS: usize> Affine<SUBS> {
     /// The codes of `x`, in value order.
+    #[inline(always)]
     pub(super) fn codes<const N: usize>(&self, x: &[[f32; N]; SUBS], top: f32, unit: f32) -> [u8; 256] {
         let (d, dmin) = (self.d.to_f32() / unit, self.dmin.to_f32() / unit);
-        std::array::from_fn(|i| {
-            let (j, l) = (i / N, i % N);
-            let inverse = inverse(d * f32::from(self.scales[j]));
-            code((x[j][l] + dmin * f32::from(self.mins[j])) * inverse, 0.0, top) as u8
-        })
+        let mut codes = [0; 256];
+        for (j, codes) in codes.chunks_exact_mut(N).enumerate() {
+            let (inverse, min) = (inverse(d * f32::from(self.scales[j])), dmin * f32::from(self.mins[j]));
+            for (out, x) in codes.iter_mut().zip(&x[j]) {
+                *out = code((x + min) * inverse, 0.0, top) as u8;
+            }
+        }
+        codes
     }
 }
 
 /// Integer scales and minimums up to `scale_top`, and their common scales, for `SUBS` sub-blocks of `N` values
 /// with codes `0..=top`. `unit` as in [`symmetric_super`].
+#[inline(always)]
 pub(super) fn affine_super<const SUBS: usize, const N: usize>(
     x: &[[f32; N]; SUBS],
     w: &[[f32; N]; SUBS],
@@ -320,35 +399,35 @@ pub(super) fn affine_super<const SUBS: usize, const N: usize>(
     unit: f32,
     sweep: Sweep,
 ) -> Affine<SUBS> {
-    let mut wanted = [(0.0, 0.0); SUBS];
-    for (wanted, (x, w)) in wanted.iter_mut().zip(x.iter().zip(w)) {
-        let (scale, offset) = affine(x, w, top, 0.0, sweep);
-        *wanted = (scale, -offset);
-    }
+    let group = Group::new(x, w);
+    let (scales, offsets) = affine(&group, top, 0.0, sweep);
+    let wanted = (scales, offsets.map(|offset| -offset));
     let mut best = Affine { d: Half::default(), dmin: Half::default(), scales: [0; SUBS], mins: [0; SUBS] };
     let mut least = f32::INFINITY;
-    let mut d = wanted.iter().fold(0.0f32, |max, s| max.max(s.0)) / scale_top;
-    let mut dmin = wanted.iter().fold(0.0f32, |max, s| max.max(s.1)) / scale_top;
+    let mut d = wanted.0.iter().fold(0.0f32, |max, &s| max.max(s)) / scale_top;
+    let mut dmin = wanted.1.iter().fold(0.0f32, |max, &m| max.max(m)) / scale_top;
+    let mut last = None;
     for _ in 0..=REFITS {
         let stored = (Half::saturating(d * unit), Half::saturating(dmin * unit));
+        if last.replace(stored) == Some(stored) {
+            break; // it would be found again
+        }
         (d, dmin) = (stored.0.to_f32() / unit, stored.1.to_f32() / unit);
-        let mut tried = Affine { d: stored.0, dmin: stored.1, ..best };
-        let mut total = 0.0;
+        let (found, [wq, qq, xq]) = nearby(&group, top, scale_top, &wanted, (d, dmin));
         // Normal equations of x ≈ d * (scale q) - dmin * min over the whole super-block.
-        let (mut aa, mut ab, mut bb, mut ax, mut bx) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for j in 0..SUBS {
-            let (error, s, m, [xq, qq, q, wx, ww]) =
-                nearby(&x[j], &w[j], top, scale_top, wanted[j], (d, dmin));
-            (tried.scales[j], tried.mins[j]) = (s as u8, m as u8);
-            total += error;
-            aa += s * s * qq;
-            ab -= s * m * q;
-            bb += m * m * ww;
-            ax += s * xq;
-            bx -= m * wx;
+        let (mut aa, mut ab, mut bb, mut ax, mut bx, mut total) = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0);
+        for l in 0..SUBS {
+            let (s, m) = (found.scale[l], found.offset[l]);
+            total += found.error[l];
+            aa += s * s * qq[l];
+            ab -= s * m * wq[l];
+            bb += m * m * group.ww[l];
+            ax += s * xq[l];
+            bx -= m * group.wx[l];
         }
         if total < least {
-            (least, best) = (total, tried);
+            let (scales, mins) = (found.scale.map(|s| s as u8), found.offset.map(|m| m as u8));
+            (least, best) = (total, Affine { d: stored.0, dmin: stored.1, scales, mins });
         }
         let determinant = aa * bb - ab * ab;
         if determinant > 1e-6 * aa * bb {
@@ -366,30 +445,42 @@ pub(super) fn affine_super<const SUBS: usize, const N: usize>(
     best
 }
 
-/// The integer `(scale, min)` with the least error among the nine around the wanted ones:
-/// `(error, scale, min, sums)`.
-fn nearby<const N: usize>(
-    x: &[f32; N],
-    w: &[f32; N],
+/// The integers (as scale and offset) with the least errors among the nine pairs around the wanted ones, and the moments of
+/// their codes.
+#[inline(always)]
+fn nearby<const N: usize, const L: usize>(
+    group: &Group<N, L>,
     top: f32,
     scale_top: f32,
-    wanted: (f32, f32),
+    wanted: &(Lanes<L>, Lanes<L>),
     (d, dmin): (f32, f32),
-) -> (f32, f32, f32, [f32; 5]) {
-    let around =
-        (code(wanted.0 * inverse(d), 0.0, scale_top), code(wanted.1 * inverse(dmin), 0.0, scale_top));
-    let mut found = (f32::INFINITY, 0.0, 0.0, [0.0; 5]);
+) -> (Best<L>, [Lanes<L>; 3]) {
+    let (by_d, by_dmin) = (inverse(d), inverse(dmin));
+    let around: (Lanes<L>, Lanes<L>) = (
+        each(|l| code(wanted.0[l] * by_d, 0.0, scale_top)),
+        each(|l| code(wanted.1[l] * by_dmin, 0.0, scale_top)),
+    );
+    let mut found = Best { scale: [0.0; L], offset: [0.0; L], error: [f32::INFINITY; L] };
+    let mut kept = [[0.0; L]; 3];
     for scale_step in [0.0, -1.0, 1.0] {
+        let scales: Lanes<L> = each(|l| around.0[l] + scale_step);
+        let scale: Lanes<L> = each(|l| d * scales[l]);
+        let inverses = each(|l| inverse(scale[l]));
         for min_step in [0.0, -1.0, 1.0] {
-            let (scale, min) = (around.0 + scale_step, around.1 + min_step);
-            if scale.min(min) < 0.0 || scale.max(min) > scale_top {
-                continue;
+            let mins: Lanes<L> = each(|l| around.1[l] + min_step);
+            let offset = each(|l| -dmin * mins[l]);
+            let (q, moments) = group.codes(&inverses, &offset, Range { lo: 0.0, hi: top });
+            let mut error = group.error(&q, &scale, &offset);
+            for l in 0..L {
+                let known = scales[l].min(mins[l]) >= 0.0 && scales[l].max(mins[l]) <= scale_top;
+                error[l] = if known { error[l] } else { f32::INFINITY };
+                let better = error[l] < found.error[l];
+                for (kept, moment) in kept.iter_mut().zip(&moments) {
+                    kept[l] = if better { moment[l] } else { kept[l] };
+                }
             }
-            let (error, sums) = line_error(x, w, d * scale, dmin * min, top);
-            if error < found.0 {
-                found = (error, scale, min, sums);
-            }
+            found.consider(&scales, &mins, &error);
         }
     }
-    found
+    (found, kept)
 }

@@ -17,3 +17,6 @@ pub(crate) mod pack;
 pub(crate) mod peak;
 pub(crate) mod product;
 pub(crate) mod stream;
+mod widest;
+
+pub(crate) use widest::widest;

@@ -51,6 +51,14 @@ fn every_kind_of_tokenizer_comes_back() {
 fn a_model_that_speaks_comes_back_with_template_and_settings() {
     let folder = Folder::new();
     speaking_model(&folder);
+    // Added tokens come after those of the model, as in published files.
+    let path = folder.path("model/tokenizer.json");
+    let mut tokenizer = read(&path);
+    tokenizer["model"]["vocab"]["th"] = 256.into();
+    for (n, token) in tokenizer["added_tokens"].as_array_mut().unwrap().iter_mut().enumerate() {
+        token["id"] = (257 + n).into();
+    }
+    std::fs::write(path, tokenizer.to_string()).unwrap();
     let settings = json!({"temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [258]});
     folder.write("model/generation_config.json", settings.to_string());
     folder.sampan("convert model m.gguf --quiet").success();

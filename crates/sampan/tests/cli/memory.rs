@@ -21,11 +21,14 @@ fn peak_and_plan(family: Family, context: usize) -> (f64, f64) {
 #[test]
 fn the_plan_is_within_five_percent_of_the_peak() {
     let (peak, plan) = peak_and_plan(Family::load("qwen3").unwrap().with_vocab(512), 64);
-    // The program itself: its code, the demonstration model, threads, the tokenizer.
+    // The program itself is larger here than as it is published.
     let program = peak - plan;
-    assert!(program < 32e6, "{program}");
+    assert!((-6e6..20e6).contains(&program), "{program}");
+    // The plan counts a tokenizer with as many words as the model has rows; this one has few.
+    let words = 240.0 * (250_000.0 - 512.0);
     for name in ["qwen3", "gemma3", "qwen3_moe", "qwen3_next", "deepseek_v2_lite"] {
         let (peak, plan) = peak_and_plan(Family::load(name).unwrap().with_vocab(250_000), 4096);
+        let plan = plan - words;
         let off = (peak - program - plan) / plan;
         println!(
             "{name}: planned {plan}, measured {} beside the program: {:+.1} %",

@@ -10,11 +10,7 @@ pub(crate) fn speaking_model(folder: &Folder) {
     folder.model();
     let path = folder.path("model/tokenizer.json");
     let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    // Added tokens come after those of the model.
-    tokenizer["model"]["vocab"]["th"] = 256.into();
-    for (n, token) in tokenizer["added_tokens"].as_array_mut().unwrap().iter_mut().enumerate() {
-        token["id"] = (257 + n).into();
-    }
+    tokenizer["model"]["vocab"]["th"] = 300.into();
     tokenizer["model"]["merges"] = serde_json::json!(["t h"]);
     std::fs::write(path, tokenizer.to_string()).unwrap();
 }
