@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use sampan_kernels::{Format, Isa, Job, Kernels, MatmulScratch, Matrix, Options, cpu, limits};
+use sampan_kernels::{Floats, Format, Isa, Job, Kernels, MatmulScratch, Matrix, Options, cpu, limits};
 
 /// Products that share their activations: inner dimension and the rows of each.
 const LAYER: [(usize, &[usize]); 4] =
@@ -67,8 +67,11 @@ fn layer(kernels: &Kernels, format: Format) -> Vec<(usize, Vec<Matrix>)> {
 
 /// Seconds of a pass over all layers: the best of several.
 fn time(kernels: &Kernels, layers: &[Vec<(usize, Vec<Matrix>)>], n: usize) -> f64 {
-    let x: Vec<f32> = (0..n * 3072).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
-    let mut outs = vec![vec![0.0f32; n * 3072]; 3];
+    let mut x = Floats::default();
+    x.resize(n * 3072);
+    x.iter_mut().enumerate().for_each(|(i, x)| *x = ((i * 37 % 101) as f32 - 50.0) / 50.0);
+    let mut outs: [Floats; 3] = Default::default();
+    outs.iter_mut().for_each(|out| out.resize(n * 3072));
     let mut scratch = MatmulScratch::default();
     let mut best = f64::INFINITY;
     for _ in 0..if n >= 64 { 3 } else { 12 } {

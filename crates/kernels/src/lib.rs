@@ -21,7 +21,7 @@ mod table;
 pub use cpu::Isa;
 pub use format::Format;
 pub use inputs::InputSquares;
-pub use isa::buffer::Arena;
+pub use isa::buffer::{Arena, Floats};
 pub use matmul::{GroupedJob, Job, MatmulScratch};
 pub use matrix::{Matrix, PackError};
 pub use pool::Pool;

@@ -192,9 +192,57 @@ impl std::fmt::Debug for Buffer {
     }
 }
 
+/// Numbers of one length at a time, from a 64-byte border on, so that no vector of them lies across two cache lines;
+/// many of them on huge pages where the system has them. For activations, whose rows lie pages apart.
+#[derive(Debug)]
+pub struct Floats {
+    memory: Buffer,
+    len: usize,
+}
+
+impl Default for Floats {
+    fn default() -> Floats {
+        Floats { memory: Buffer::zeroed(0), len: 0 }
+    }
+}
+
+impl Floats {
+    /// Makes room for `len` numbers, which may then be any.
+    pub fn resize(&mut self, len: usize) {
+        if self.memory.len() < len * size_of::<f32>() {
+            *self = Floats::default(); // not both at a time
+            self.memory = Buffer::zeroed(len * size_of::<f32>());
+        }
+        self.len = len;
+    }
+}
+
+impl Deref for Floats {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &bytemuck::cast_slice(&self.memory)[..self.len]
+    }
+}
+
+impl DerefMut for Floats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut bytemuck::cast_slice_mut(&mut self.memory)[..self.len]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floats_have_the_length_asked_for_and_an_aligned_start() {
+        let mut floats = Floats::default();
+        for len in [0, 5, 3, 300_000, 5, 300_001] {
+            floats.resize(len);
+            assert_eq!((floats.len(), floats.as_ptr().align_offset(64)), (len, 0));
+            floats.fill(1.0);
+        }
+    }
 
     fn check(mut buffer: Buffer, len: usize, fill: u8) -> Buffer {
         assert_eq!(buffer.len(), len);

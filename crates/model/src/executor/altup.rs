@@ -6,6 +6,7 @@
 use super::Scratch;
 use crate::load::Model;
 use crate::plan::{AltUp, AltUpLayer, Laurel, Linear};
+use sampan_kernels::Floats;
 
 /// Tokens that a thread takes at a time.
 const PIECE: usize = 8;
@@ -16,9 +17,9 @@ const LEAST: f32 = 1e-5;
 /// Activations of alternating updates, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct AltUpScratch {
-    pub(super) streams: Vec<f32>, // [n, streams, hidden]
-    routed: Vec<f32>,             // [n, streams]
-    weights: Vec<f32>,            // [n, streams * streams] or [n, streams]
+    pub(super) streams: Floats, // [n, streams, hidden]
+    routed: Floats,             // [n, streams]
+    weights: Floats,            // [n, streams * streams] or [n, streams]
 }
 
 impl AltUpScratch {
@@ -34,7 +35,7 @@ impl Model {
         let (kernels, hidden) = (self.kernels(), self.plan().hidden);
         let Scratch { residual, result, matmul, altup, .. } = scratch;
         let width = plan.streams * hidden;
-        altup.streams.resize(n * width, 0.0);
+        altup.streams.resize(n * width);
         let mut place = |index: usize, from: &[f32]| {
             kernels.pool().run_slices(&mut altup.streams, PIECE * width, |piece, streams| {
                 let rows = from[piece * PIECE * hidden..].chunks_exact(hidden);
@@ -168,8 +169,8 @@ impl Model {
         let Scratch { residual, normed, matmul, altup, .. } = scratch;
         let AltUpScratch { routed, weights, .. } = altup;
         self.norm(&layer.router_norm, residual, normed);
-        routed.resize(n * layer.router.rows, 0.0);
-        weights.resize(n * linear.rows, 0.0);
+        routed.resize(n * layer.router.rows);
+        weights.resize(n * linear.rows);
         self.products(normed, n, matmul, &mut [self.job(&layer.router, routed)]);
         let factor = 1.0 / self.plan().hidden as f32;
         routed.iter_mut().for_each(|x| *x = (*x * factor).tanh());

@@ -5,17 +5,18 @@ use super::product::Products;
 use crate::cache::Cache;
 use crate::load::Model;
 use crate::plan::{Attention, Keys};
+use sampan_kernels::Floats;
 use sampan_kernels::attention::AttentionSpec;
 use sampan_kernels::ops::RopeAngles;
 
 /// Activations of attention, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct AttentionScratch {
-    q: Vec<f32>,     // [n, heads * key_dim]
-    k: Vec<f32>,     // [n, kv_heads * key_dim]
-    v: Vec<f32>,     // [n, kv_heads * value_dim]
-    mixed: Vec<f32>, // [n, heads * value_dim]
-    gate: Vec<f32>,  // [n, heads * value_dim]
+    q: Floats,     // [n, heads * key_dim]
+    k: Floats,     // [n, kv_heads * key_dim]
+    v: Floats,     // [n, kv_heads * value_dim]
+    mixed: Floats, // [n, heads * value_dim]
+    gate: Floats,  // [n, heads * value_dim]
 }
 
 /// What attention reads and where its result goes.
@@ -40,11 +41,11 @@ impl AttentionScratch {
     }
 
     fn resize(&mut self, plan: &Attention, n: usize) {
-        self.q.resize(n * plan.q.rows, 0.0);
-        self.k.resize(n * plan.kv_heads * plan.key_dim, 0.0);
-        self.v.resize(n * plan.kv_heads * plan.value_dim, 0.0);
-        self.mixed.resize(n * plan.o.cols, 0.0);
-        self.gate.resize(n * plan.gate.map_or(0, |gate| gate.rows), 0.0);
+        self.q.resize(n * plan.q.rows);
+        self.k.resize(n * plan.kv_heads * plan.key_dim);
+        self.v.resize(n * plan.kv_heads * plan.value_dim);
+        self.mixed.resize(n * plan.o.cols);
+        self.gate.resize(n * plan.gate.map_or(0, |gate| gate.rows));
     }
 }
 

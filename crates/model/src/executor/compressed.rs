@@ -8,6 +8,7 @@ use super::product::Products;
 use crate::load::Model;
 use crate::plan::{Compressed, Compressor, Entries, EntryIndex};
 use crate::rope::Rope;
+use sampan_kernels::Floats;
 use sampan_kernels::attention::{AttentionSpec, Indexed, KvStore, Listed, PAGE, Span};
 use sampan_kernels::ops::{Pairing, RopeAngles};
 use std::borrow::Cow;
@@ -18,24 +19,24 @@ const LOWEST: f32 = -3.0e38;
 /// Activations of compressed attention, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct CompressedScratch {
-    down: Vec<f32>,   // [n, rank of the queries]
-    q: Vec<f32>,      // [n, heads * head_dim], then what attention mixed by groups of heads
-    kv: Vec<f32>,     // [n, head_dim]
-    near: Vec<f32>,   // [n + spans * ring, head_dim]: of each span the window before it and its rows
-    mixed: Vec<f32>,  // [n, heads * head_dim]
-    low: Vec<f32>,    // [groups, n, rows of a group]
-    joined: Vec<f32>, // [n, groups * rows of a group]
+    down: Floats,   // [n, rank of the queries]
+    q: Floats,      // [n, heads * head_dim], then what attention mixed by groups of heads
+    kv: Floats,     // [n, head_dim]
+    near: Vec<f32>, // [n + spans * ring, head_dim]: of each span the window before it and its rows
+    mixed: Floats,  // [n, heads * head_dim]
+    low: Floats,    // [groups, n, rows of a group]
+    joined: Floats, // [n, groups * rows of a group]
     entries: EntryScratch,
     index: EntryScratch,
-    index_q: Vec<f32>,       // [n, heads * dim]
-    index_weights: Vec<f32>, // [n, heads]
+    index_q: Floats,       // [n, heads * dim]
+    index_weights: Floats, // [n, heads]
 }
 
 /// What a compressor reads and makes.
 #[derive(Debug, Default)]
 struct EntryScratch {
-    kv: Vec<f32>,   // [n, parts * dim]
-    gate: Vec<f32>, // [n, parts * dim]
+    kv: Floats,     // [n, parts * dim]
+    gate: Floats,   // [n, parts * dim]
     made: Vec<f32>, // [entries, dim]
 }
 
@@ -69,26 +70,26 @@ impl CompressedScratch {
     }
 
     fn resize(&mut self, plan: &Compressed, n: usize) {
-        self.down.resize(n * plan.q_down.linear.rows, 0.0);
-        self.q.resize(n * plan.q.rows, 0.0);
-        self.kv.resize(n * plan.head_dim, 0.0);
-        self.mixed.resize(n * plan.q.rows, 0.0);
-        self.low.resize(n * plan.o.cols, 0.0);
-        self.joined.resize(n * plan.o.cols, 0.0);
+        self.down.resize(n * plan.q_down.linear.rows);
+        self.q.resize(n * plan.q.rows);
+        self.kv.resize(n * plan.head_dim);
+        self.mixed.resize(n * plan.q.rows);
+        self.low.resize(n * plan.o.cols);
+        self.joined.resize(n * plan.o.cols);
         let Some(entries) = &plan.entries else { return };
         self.entries.resize(&entries.compressor, n);
         if let Some(index) = &entries.index {
             self.index.resize(&index.compressor, n);
-            self.index_q.resize(n * index.q.rows, 0.0);
-            self.index_weights.resize(n * index.weights.rows, 0.0);
+            self.index_q.resize(n * index.q.rows);
+            self.index_weights.resize(n * index.weights.rows);
         }
     }
 }
 
 impl EntryScratch {
     fn resize(&mut self, plan: &Compressor, n: usize) {
-        self.kv.resize(n * plan.kv.rows, 0.0);
-        self.gate.resize(n * plan.gate.rows, 0.0);
+        self.kv.resize(n * plan.kv.rows);
+        self.gate.resize(n * plan.gate.rows);
     }
 }
 

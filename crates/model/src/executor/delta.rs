@@ -3,18 +3,19 @@
 use super::product::Products;
 use crate::load::Model;
 use crate::plan::Delta;
+use sampan_kernels::Floats;
 use sampan_kernels::attention::Span;
 use sampan_kernels::delta::{ConvSpan, DeltaSpan};
 
 /// Activations of the rule, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct DeltaScratch {
-    qkv: Vec<f32>,       // [n, channels]
-    convolved: Vec<f32>, // [n, channels]
-    z: Vec<f32>,         // [n, outputs]
-    mixed: Vec<f32>,     // [n, outputs]
-    a: Vec<f32>,         // [n, value heads]
-    b: Vec<f32>,         // [n, value heads]
+    qkv: Floats,       // [n, channels]
+    convolved: Floats, // [n, channels]
+    z: Floats,         // [n, outputs]
+    mixed: Floats,     // [n, outputs]
+    a: Floats,         // [n, value heads]
+    b: Floats,         // [n, value heads]
 }
 
 /// What the rule reads and where its result goes.
@@ -37,12 +38,12 @@ impl DeltaScratch {
 
     fn resize(&mut self, plan: &Delta, n: usize) {
         let shape = &plan.shape;
-        self.qkv.resize(n * shape.channels(), 0.0);
-        self.convolved.resize(n * shape.channels(), 0.0);
-        self.z.resize(n * shape.outputs(), 0.0);
-        self.mixed.resize(n * shape.outputs(), 0.0);
-        self.a.resize(n * shape.value_heads, 0.0);
-        self.b.resize(n * shape.value_heads, 0.0);
+        self.qkv.resize(n * shape.channels());
+        self.convolved.resize(n * shape.channels());
+        self.z.resize(n * shape.outputs());
+        self.mixed.resize(n * shape.outputs());
+        self.a.resize(n * shape.value_heads);
+        self.b.resize(n * shape.value_heads);
     }
 }
 

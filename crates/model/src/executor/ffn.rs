@@ -3,25 +3,26 @@
 use super::product::Products;
 use crate::load::Model;
 use crate::plan::Gated;
+use sampan_kernels::Floats;
 
 /// Activations of an MLP, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct GatedScratch {
-    gate: Vec<f32>, // [n, width]
-    up: Vec<f32>,   // [n, width]
+    gate: Floats, // [n, width]
+    up: Floats,   // [n, width]
 }
 
 impl GatedScratch {
     /// Room for `len` numbers while no MLP runs.
     pub(super) fn room(&mut self, len: usize) -> &mut [f32] {
-        self.gate.resize(self.gate.len().max(len), 0.0);
+        self.gate.resize(self.gate.len().max(len));
         &mut self.gate[..len]
     }
 
     /// Twice the room.
     pub(super) fn both(&mut self, len: usize) -> (&mut [f32], &mut [f32]) {
-        self.gate.resize(len, 0.0);
-        self.up.resize(len, 0.0);
+        self.gate.resize(len);
+        self.up.resize(len);
         (&mut self.gate, &mut self.up)
     }
 }

@@ -3,6 +3,7 @@
 use super::product::Products;
 use crate::load::Model;
 use crate::plan::{Hyper, HyperMix};
+use sampan_kernels::Floats;
 
 /// Tokens that a thread takes at a time.
 const PIECE: usize = 8;
@@ -10,8 +11,8 @@ const PIECE: usize = 8;
 /// Activations of hyper-connections, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct HyperScratch {
-    flat: Vec<f32>,    // [n, streams * hidden], normed
-    weights: Vec<f32>, // [n, (2 + streams) * streams]: into the sublayer, out of it, from stream to stream
+    flat: Floats,    // [n, streams * hidden], normed
+    weights: Floats, // [n, (2 + streams) * streams]: into the sublayer, out of it, from stream to stream
 }
 
 impl HyperScratch {
@@ -92,8 +93,8 @@ impl Model {
         matmul: &mut Products,
     ) {
         let n = streams.len() / mix.linear.cols;
-        scratch.flat.resize(streams.len(), 0.0);
-        scratch.weights.resize(n * mix.linear.rows, 0.0);
+        scratch.flat.resize(streams.len());
+        scratch.weights.resize(n * mix.linear.rows);
         self.kernels().rms_norm(streams, mix.linear.cols, None, hyper.norm_eps, &mut scratch.flat);
         self.products(&scratch.flat, n, matmul, &mut [self.job(&mix.linear, &mut scratch.weights)]);
     }

@@ -3,9 +3,9 @@
 use super::product::Products;
 use crate::load::Model;
 use crate::plan::{Index, Latent, Linear};
-use sampan_kernels::GroupedJob;
 use sampan_kernels::attention::{AttentionSpec, Indexed, KvStore, Listed, PAGE, Span};
 use sampan_kernels::ops::{Pairing, RopeAngles};
+use sampan_kernels::{Floats, GroupedJob};
 use std::ops::Range;
 
 /// Rows whose absorbed queries are in memory at once: these are several times as wide as the queries.
@@ -14,23 +14,23 @@ const BLOCK: usize = 32;
 /// Activations of latent attention, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct LatentScratch {
-    down: Vec<f32>,    // [n, rank of the queries]
-    q: Vec<f32>,       // [n, heads * (plain + rotated)]
-    kv: Vec<f32>,      // [n, rank + rotated]
-    mixed: Vec<f32>,   // [n, heads * value_dim]
-    narrow: Vec<f32>,  // [heads, BLOCK, plain or value_dim]
-    wide: Vec<f32>,    // [heads, BLOCK, rank]
-    queries: Vec<f32>, // [BLOCK, heads * (rank + rotated)]
-    latents: Vec<f32>, // [BLOCK, heads * rank]
+    down: Floats,    // [n, rank of the queries]
+    q: Floats,       // [n, heads * (plain + rotated)]
+    kv: Floats,      // [n, rank + rotated]
+    mixed: Floats,   // [n, heads * value_dim]
+    narrow: Floats,  // [heads, BLOCK, plain or value_dim]
+    wide: Floats,    // [heads, BLOCK, rank]
+    queries: Floats, // [BLOCK, heads * (rank + rotated)]
+    latents: Floats, // [BLOCK, heads * rank]
     index: IndexScratch,
 }
 
 /// Activations of an index.
 #[derive(Debug, Default)]
 struct IndexScratch {
-    q: Vec<f32>,       // [n, heads * dim]
-    k: Vec<f32>,       // [n, dim]
-    weights: Vec<f32>, // [n, heads]
+    q: Floats,       // [n, heads * dim]
+    k: Floats,       // [n, dim]
+    weights: Floats, // [n, heads]
 }
 
 /// What latent attention reads and writes.
@@ -60,18 +60,18 @@ impl LatentScratch {
 
     fn resize(&mut self, plan: &Latent, n: usize) {
         let block = n.min(BLOCK);
-        self.down.resize(n * plan.q_down.map_or(0, |down| down.linear.rows), 0.0);
-        self.q.resize(n * plan.q.rows, 0.0);
-        self.kv.resize(n * plan.kv.rows, 0.0);
-        self.mixed.resize(n * plan.o.cols, 0.0);
-        self.narrow.resize(block * plan.heads * plan.plain.max(plan.value_dim), 0.0);
-        self.wide.resize(block * plan.heads * plan.rank, 0.0);
-        self.queries.resize(block * plan.heads * plan.kv.rows, 0.0);
-        self.latents.resize(block * plan.heads * plan.rank, 0.0);
+        self.down.resize(n * plan.q_down.map_or(0, |down| down.linear.rows));
+        self.q.resize(n * plan.q.rows);
+        self.kv.resize(n * plan.kv.rows);
+        self.mixed.resize(n * plan.o.cols);
+        self.narrow.resize(block * plan.heads * plan.plain.max(plan.value_dim));
+        self.wide.resize(block * plan.heads * plan.rank);
+        self.queries.resize(block * plan.heads * plan.kv.rows);
+        self.latents.resize(block * plan.heads * plan.rank);
         if let Some(index) = &plan.index {
-            self.index.q.resize(n * index.q.rows, 0.0);
-            self.index.k.resize(n * index.k.rows, 0.0);
-            self.index.weights.resize(n * index.weights.rows, 0.0);
+            self.index.q.resize(n * index.q.rows);
+            self.index.k.resize(n * index.k.rows);
+            self.index.weights.resize(n * index.weights.rows);
         }
     }
 }

@@ -8,22 +8,22 @@ use super::product::{Product, Products};
 use super::router::{Pick, Routing};
 use crate::load::Model;
 use crate::plan::{Activation, Expert, Linear, Moe, Router};
-use sampan_kernels::GroupedJob;
+use sampan_kernels::{Floats, GroupedJob};
 use std::ops::Range;
 
 /// Activations of a mixture, kept between calls.
 #[derive(Debug, Default)]
 pub(super) struct MoeScratch {
-    logits: Vec<f32>,      // [n, experts]
-    picks: Vec<Pick>,      // [n, top_k], best first
-    places: Vec<usize>,    // [n, top_k], the row of each pick
-    tokens: Vec<usize>,    // [n * top_k], the token of each row
-    rows: Vec<f32>,        // [n * top_k, hidden], by expert: inputs, then results
-    gate: Vec<f32>,        // [n * top_k, width]
-    up: Vec<f32>,          // [n * top_k, width]
-    shared_gate: Vec<f32>, // [n, shared width]
-    shared_up: Vec<f32>,   // [n, shared width]
-    share: Vec<f32>,       // [n]
+    logits: Floats,      // [n, experts]
+    picks: Vec<Pick>,    // [n, top_k], best first
+    places: Vec<usize>,  // [n, top_k], the row of each pick
+    tokens: Vec<usize>,  // [n * top_k], the token of each row
+    rows: Floats,        // [n * top_k, hidden], by expert: inputs, then results
+    gate: Floats,        // [n * top_k, width]
+    up: Floats,          // [n * top_k, width]
+    shared_gate: Floats, // [n, shared width]
+    shared_up: Floats,   // [n, shared width]
+    share: Floats,       // [n]
 }
 
 /// What a mixture reads and where its result goes.
@@ -50,17 +50,17 @@ impl MoeScratch {
     fn resize(&mut self, plan: &Moe, n: usize) {
         let (hidden, width) = plan.experts.first().map_or((0, 0), |e| (e.gate.cols, e.gate.rows));
         let rows = n * plan.top_k;
-        self.logits.resize(n * plan.experts.len(), 0.0);
+        self.logits.resize(n * plan.experts.len());
         self.picks.resize(rows, Pick::default());
         self.places.resize(rows, 0);
         self.tokens.resize(rows, 0);
-        self.rows.resize(rows * hidden, 0.0);
-        self.gate.resize(rows * width, 0.0);
-        self.up.resize(rows * width, 0.0);
+        self.rows.resize(rows * hidden);
+        self.gate.resize(rows * width);
+        self.up.resize(rows * width);
         let shared = plan.shared.as_ref().map_or(0, |shared| shared.mlp.gate.rows);
-        self.shared_gate.resize(n * shared, 0.0);
-        self.shared_up.resize(n * shared, 0.0);
-        self.share.resize(n, 0.0);
+        self.shared_gate.resize(n * shared);
+        self.shared_up.resize(n * shared);
+        self.share.resize(n);
     }
 }
 

@@ -9,7 +9,7 @@ impl Model {
     pub(super) fn per_layer_inputs(&self, plan: &PerLayerInputs, n: usize, scratch: &mut Scratch) {
         let kernels = self.kernels();
         let width = plan.projection.rows;
-        scratch.per_layer.resize(n * width, 0.0);
+        scratch.per_layer.resize(n * width);
         let job = self.job(&plan.projection, &mut scratch.per_layer);
         self.products(&scratch.residual, n, &mut scratch.matmul, &mut [job]);
         kernels.scale(&mut scratch.per_layer, plan.projection_scale);

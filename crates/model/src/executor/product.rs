@@ -4,7 +4,7 @@ use super::Chunk;
 use crate::adapter::Adapter;
 use crate::load::Model;
 use crate::plan::{Linear, TensorId};
-use sampan_kernels::{Job, MatmulScratch};
+use sampan_kernels::{Floats, Job, MatmulScratch};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub(super) struct Products {
     pub(super) scratch: MatmulScratch,
     adapted: Vec<(Range<usize>, Arc<Adapter>)>,
-    narrow: Vec<f32>, // [rows, rank]
+    narrow: Floats, // [rows, rank]
 }
 
 /// `out = W x + b`, or added to what `out` holds.
@@ -83,7 +83,7 @@ impl Model {
                 let Some(change) = adapter.change(*weight) else { continue };
                 let (inputs, outputs) = (change.a.cols(), change.b.rows());
                 let x = &x[rows.start * inputs..rows.end * inputs];
-                narrow.resize(rows.len() * change.a.rows(), 0.0);
+                narrow.resize(rows.len() * change.a.rows());
                 let product = Job { weights: &change.a, bias: None, out: narrow, accumulate: false };
                 kernels.matmul(x, rows.len(), scratch, &mut [product]);
                 let out = &mut job.out[rows.start * outputs..rows.end * outputs];

@@ -10,17 +10,17 @@ use super::latent::LatentScratch;
 use super::moe::MoeScratch;
 use super::product::Products;
 use crate::plan::{Ffn, Mixer, Parallel, Plan};
-use sampan_kernels::InputSquares;
 use sampan_kernels::ops::RopeAngles;
+use sampan_kernels::{Floats, InputSquares};
 
 /// Memory that forward passes reuse.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    pub(super) residual: Vec<f32>,  // [n, streams * hidden]
-    pub(super) input: Vec<f32>,     // [n, hidden]: the streams mixed, where there are several
-    pub(super) normed: Vec<f32>,    // [n, hidden]
-    pub(super) result: Vec<f32>,    // [n, hidden]: of a sublayer, where it is not added at once
-    pub(super) per_layer: Vec<f32>, // [n, layers * width]
+    pub(super) residual: Floats,  // [n, streams * hidden]
+    pub(super) input: Floats,     // [n, hidden]: the streams mixed, where there are several
+    pub(super) normed: Floats,    // [n, hidden]
+    pub(super) result: Floats,    // [n, hidden]: of a sublayer, where it is not added at once
+    pub(super) per_layer: Floats, // [n, layers * width]
     pub(super) tokens: Vec<u32>,
     pub(super) positions: Vec<u32>,
     pub(super) angles: Vec<RopeAngles>,
@@ -96,9 +96,9 @@ impl Scratch {
 
     pub(super) fn resize(&mut self, plan: &Plan, n: usize) {
         let streams = plan.hyper.as_ref().map_or(1, |hyper| hyper.streams);
-        self.residual.resize(n * streams * plan.hidden, 0.0);
+        self.residual.resize(n * streams * plan.hidden);
         for buffer in [&mut self.input, &mut self.normed, &mut self.result] {
-            buffer.resize(n * plan.hidden, 0.0);
+            buffer.resize(n * plan.hidden);
         }
         self.angles.resize_with(plan.ropes.len(), RopeAngles::new);
     }

@@ -75,7 +75,8 @@ macro_rules! by_kind {
             Format::Q5_0 => arm!(Q5_0),
             Format::Q4_1 | Format::Q5_1 => arm!(Q5_1),
             Format::Q2_K => arm!(Q2_K),
-            Format::Q3_K | Format::Q6_K => arm!(Q6_K),
+            Format::Q3_K => arm!(Q3_K),
+            Format::Q6_K => arm!(Q6_K),
             Format::Q4_K => arm!(Q4_K),
             Format::Q5_K => arm!(Q5_K),
             Format::IQ4_XS => arm!(IQ4_XS),
@@ -181,15 +182,39 @@ pub(super) unsafe fn dot<C: Codes, V: Rows16>(sums: V::Sums, codes: V::Bytes, x:
 
 /// How many groups may be summed up before the sums are closed: all of a unit or of a sub-block, or a power of two.
 pub(super) const fn run<C: Codes, V: Rows16>() -> usize {
-    let top = if const { C::SCHEME.wide() } { 128 } else { (1 << C::SCHEME.bits) - 1 };
-    // A lane takes two products of a code and an activation from each group.
-    let most = V::ROOM / (top * 127 * 2);
+    if const { narrow::<C, V>() } { run_within::<C, V>(i16::MAX as i32) } else { run_within::<C, V>(V::ROOM) }
+}
+
+/// Whether sums under sub-scales are closed while they fit 16 bits: where that is one instruction instead of three,
+/// and does not have to happen three times as often.
+pub(super) const fn narrow<C: Codes, V: Rows16>() -> bool {
+    V::CLOSES_NARROW && {
+        let most = i16::MAX as i32 / (top::<C, V>() * 127 * V::PRODUCTS);
+        most > 0 && 3 * run_within::<C, V>(i16::MAX as i32) > run_within::<C, V>(V::ROOM)
+    }
+}
+
+/// [`run`] when the sums under way may have magnitudes up to `room`.
+const fn run_within<C: Codes, V: Rows16>(room: i32) -> usize {
+    let most = room / (top::<C, V>() * 127 * V::PRODUCTS);
     let groups = if C::SCHEME.sub < 32 { C::SCHEME.sub / 4 } else { 8 };
     let mut run = 1;
     while 2 * run <= groups && 2 * run <= most as usize {
         run *= 2;
     }
     run
+}
+
+/// The largest magnitude of a code as [`dot`] takes it.
+const fn top<C: Codes, V: Rows16>() -> i32 {
+    if C::SCHEME.wide() { 128 + V::WIDE_BIAS } else { (1 << C::SCHEME.bits) - 1 }
+}
+
+/// What unpacking adds to codes of blocks of 32 so that all have the bias of the widest; 0 where it adds nothing.
+pub(super) const fn lift<C: Codes, V: Rows16>() -> u8 {
+    let scheme = C::SCHEME;
+    let lifts = scheme.block == 32 && !scheme.wide() && !scheme.offset && V::WIDE_BIAS > 0;
+    if lifts { (V::WIDE_BIAS - scheme.bias) as u8 } else { 0 }
 }
 
 /// What [`dot`] has added to every code, so that as many times the sum of activations must be taken off.

@@ -7,6 +7,7 @@ use super::quantise::{self, Line, Side32, Side256};
 #[cfg(target_arch = "x86_64")]
 use super::rows16::{Avx2Rows, Avx512Rows};
 use super::rows16::{PortableRows, Rows16};
+use super::sides::{self, Sides};
 use super::{Inputs, Output, Panel};
 use crate::isa::level::Level;
 use crate::layout::Scheme;
@@ -49,13 +50,15 @@ macro_rules! per_level {
 per_level! {
     fn stream<C>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) = streamed;
     fn unpack<C>(panel: &Panel<'_>, first: usize, cols: usize, to: &mut [u8]) -> i32 = unpacked;
+    fn sides<C>(side: *const u8, blocks: usize, to: &mut Sides) = sides::ready;
     fn int_slab<C>(
-        panel: &Panel<'_>,
         plain: &Plain,
+        sides: &Sides,
         x: &Inputs<'_>,
         tile: usize,
         slab: &mut [[f32; 16]],
     ) = int::slab;
+    fn put(slab: &[[f32; 16]], first_row: usize, first: usize, out: &Output<'_>) = int::put;
     fn widen(panel: &Panel<'_>, first: usize, cols: usize, to: &mut Decoded) = float::widen;
     fn decode(panel: &Panel<'_>, scheme: &Scheme, plain: &Plain, to: &mut Decoded) = float::decode;
     fn float_slab(

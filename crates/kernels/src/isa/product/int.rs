@@ -8,9 +8,10 @@
 // no instruction set.
 #![allow(clippy::needless_range_loop)]
 
-use super::codes::{Codes, Each, bias, groups};
+use super::codes::{Codes, Each, bias, groups, lift};
 use super::quantise::{Side32, Side256};
 use super::rows16::Rows16;
+use super::sides::{Sides, ready_bytes};
 use super::step::{Rows, Step};
 use super::{Inputs, Output, Panel};
 
@@ -79,7 +80,15 @@ unsafe fn stream_form<C: Codes, V: Rows16, S: Form>(panel: &Panel<'_>, x: &Input
     unsafe {
         let rows = S::tile(x, 0);
         while t < x.tiling.n {
-            t += if V::STREAM >= 4 && x.tiling.n - t >= 4 {
+            let left = x.tiling.n - t;
+            t += if V::STREAM >= 8 && left >= 5 {
+                // Rows that are not there would cost less than another pass over the codes, but more than this.
+                if left >= 8 {
+                    stream_rows::<C, V, S, 8>(panel, &rows.from(t), t, out)
+                } else {
+                    stream_rows::<C, V, S, 5>(panel, &rows.from(t), t, out)
+                }
+            } else if V::STREAM >= 4 && left >= 4 {
                 stream_rows::<C, V, S, 4>(panel, &rows.from(t), t, out)
             } else {
                 stream_rows::<C, V, S, 1>(panel, &rows.from(t), t, out)
@@ -131,20 +140,25 @@ pub(super) unsafe fn unpack<C: Codes, V: Rows16>(from: *const u8, units: usize, 
     unsafe {
         for unit in 0..units {
             let to = to.add(512 * unit);
-            groups::<C, V>(from.add(unit * const { C::SCHEME.unit_bytes() }), &mut StoreTo(to));
+            let lift = const { lift::<C, V>() };
+            groups::<C, V>(from.add(unit * const { C::SCHEME.unit_bytes() }), &mut StoreTo { to, lift });
         }
     }
-    bias::<C, V>()
+    bias::<C, V>() + i32::from(const { lift::<C, V>() })
 }
 
 /// Where the eight vectors of a unit go.
-struct StoreTo(*mut u8);
+struct StoreTo {
+    to: *mut u8,
+    /// What is added to every code.
+    lift: u8,
+}
 
 impl<V: Rows16> Each<V> for StoreTo {
     #[inline(always)]
     unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
         // SAFETY: there is room for eight vectors.
-        unsafe { V::store_bytes(codes, self.0.add(64 * g)) }
+        unsafe { V::store_bytes(V::lift(codes, self.lift), self.to.add(64 * g)) }
     }
 }
 
@@ -163,11 +177,11 @@ pub(super) struct Plain {
 /// The rows of tile `tile` times unpacked columns, added to `slab`. `C` stands for every format of its kind.
 ///
 /// # Safety
-/// As [`Rows16`]; the panel, the inputs and the slab have one shape.
+/// As [`Rows16`]; the codes, the scales, the inputs and the slab have one shape.
 #[inline(always)]
 pub(super) unsafe fn slab<C: Codes, V: Rows16>(
-    panel: &Panel<'_>,
     plain: &Plain,
+    sides: &Sides,
     x: &Inputs<'_>,
     tile: usize,
     slab: &mut [[f32; 16]],
@@ -175,17 +189,17 @@ pub(super) unsafe fn slab<C: Codes, V: Rows16>(
     // SAFETY: the caller's promise.
     unsafe {
         if C::SCHEME.block == 32 {
-            slab_form::<C, V, Side32>(panel, plain, &Side32::tile(x, tile), slab);
+            slab_form::<C, V, Side32>(plain, sides, &Side32::tile(x, tile), slab);
         } else {
-            slab_form::<C, V, Side256>(panel, plain, &Side256::tile(x, tile), slab);
+            slab_form::<C, V, Side256>(plain, sides, &Side256::tile(x, tile), slab);
         }
     }
 }
 
 #[inline(always)]
 unsafe fn slab_form<C: Codes, V: Rows16, S: Step>(
-    panel: &Panel<'_>,
     plain: &Plain,
+    sides: &Sides,
     rows: &Rows<S>,
     slab: &mut [[f32; 16]],
 ) {
@@ -195,15 +209,15 @@ unsafe fn slab_form<C: Codes, V: Rows16, S: Step>(
         while t < slab.len() {
             let (left, rows, slab) = (slab.len() - t, rows.from(t), &mut slab[t..]);
             t += if V::TILE == 8 && left >= 8 {
-                piece::<C, V, S, 8>(panel, plain, &rows, slab)
+                piece::<C, V, S, 8>(plain, sides, &rows, slab)
             } else if V::TILE == 8 && left >= 3 {
-                piece::<C, V, S, 3>(panel, plain, &rows, slab)
+                piece::<C, V, S, 3>(plain, sides, &rows, slab)
             } else if V::TILE == 4 && left >= 4 {
-                piece::<C, V, S, 4>(panel, plain, &rows, slab)
+                piece::<C, V, S, 4>(plain, sides, &rows, slab)
             } else if V::TILE == 4 && left >= 2 {
-                piece::<C, V, S, 2>(panel, plain, &rows, slab)
+                piece::<C, V, S, 2>(plain, sides, &rows, slab)
             } else {
-                piece::<C, V, S, 1>(panel, plain, &rows, slab)
+                piece::<C, V, S, 1>(plain, sides, &rows, slab)
             };
         }
     }
@@ -211,8 +225,8 @@ unsafe fn slab_form<C: Codes, V: Rows16, S: Step>(
 
 #[inline(always)]
 unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
-    panel: &Panel<'_>,
     plain: &Plain,
+    sides: &Sides,
     rows: &Rows<S>,
     slab: &mut [[f32; 16]],
 ) -> usize {
@@ -226,7 +240,7 @@ unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
         for i in 0..plain.cols / scheme.block {
             let block = plain.first / scheme.block + i;
             let codes = plain.codes.add(16 * scheme.block * i);
-            let side = panel.side.add(block * scheme.side_bytes());
+            let side = sides.as_ptr().add(i * const { ready_bytes::<C>() });
             S::step::<C, V, T, true>(&mut y, codes, side, rows, block, plain.bias);
         }
         for t in 0..T {
@@ -234,4 +248,38 @@ unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
         }
     }
     T
+}
+
+/// Rows of results that are asked for ahead of the one that is stored: they lie pages apart, so no hardware foresees
+/// them.
+const STORES_AHEAD: usize = 12;
+
+/// Stores a slab: results of the activation rows from `first_row` on, from output row `first` on.
+///
+/// # Safety
+/// As [`Rows16`]; the output has these rows, and nobody else uses these places now.
+#[inline(always)]
+pub(super) unsafe fn put<V: Rows16>(slab: &[[f32; 16]], first_row: usize, first: usize, out: &Output<'_>) {
+    // SAFETY: the caller's promise: sixteen numbers of a row are there, where so many rows are left.
+    unsafe {
+        if out.rows - first < 16 {
+            for t in 0..slab.len() {
+                out.put(first_row + t, first, slab[t]);
+            }
+            return;
+        }
+        let start = out.start.add(first_row * out.rows + first);
+        for t in 0..slab.len() {
+            V::prefetch_to_write(start.wrapping_add((t + STORES_AHEAD) * out.rows).cast());
+            let to = start.add(t * out.rows);
+            let mut y = V::floats(slab[t].as_ptr());
+            if let Some(bias) = out.bias {
+                y = V::add(y, V::floats(bias.as_ptr().add(first)));
+            }
+            if out.accumulate {
+                y = V::add(V::floats(to), y);
+            }
+            V::store(y, to);
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod int;
 mod panels;
 mod quantise;
 mod rows16;
+mod sides;
 mod step;
 
 use std::ops::Range;
@@ -202,8 +203,8 @@ fn chunks(threads: usize, groups: &[Group], tasks: &[Task<'_>]) -> Vec<(usize, R
         let share = total / (threads * 8) / weight(task);
         let target = if threads == 1 { usize::MAX } else { share.clamp(floor, 1 << 20) };
         let panels = task.layout.panels();
-        // An even number: panels may be worked on in pairs.
-        let per = (target / task.layout.panel_bytes().max(1)).clamp(2, panels.max(2)) & !1;
+        // Panels are worked on in groups of up to four.
+        let per = (target / task.layout.panel_bytes().max(1)).clamp(4, panels.max(4)) & !3;
         chunks.extend((0..panels).step_by(per).map(|first| (index, first..panels.min(first + per))));
     }
     chunks
@@ -230,7 +231,7 @@ impl Task<'_> {
                 Method::TilesBf16 => amx::bf16(&panels, x, &out),
                 #[cfg(target_arch = "x86_64")]
                 Method::TilesInt if x.tiling.n >= amx::MIN_ROWS => amx::int(level, &panels, x, &out),
-                _ => panels.iter().for_each(|panel| panels::int(level, panel, x, &out)),
+                _ => panels::int(level, &panels, x, &out),
             }
         }
     }

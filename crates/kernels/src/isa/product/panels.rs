@@ -1,15 +1,13 @@
 //! From one panel and all activation rows to results: slabs of rows, and within them spans of columns.
 
-use super::codes::{by_format, by_kind};
+use super::codes::{Codes as _, by_format, by_kind};
 use super::float::Decoded;
 use super::int::Plain;
 use super::quantise::TILE_ROWS;
+use super::sides::Sides;
 use super::{Inputs, Output, Panel, SLAB_COLS, SLAB_ROWS, entry};
 use crate::Format;
 use crate::isa::level::Level;
-
-/// Rows of results that are asked for ahead of the one that is stored.
-const AHEAD: usize = 12;
 
 /// Unpacked codes of a span of columns and 16 rows.
 #[repr(align(64))]
@@ -40,30 +38,72 @@ impl Codes {
     }
 }
 
+/// Panels that one pass over the activations is for: these come from the second-level cache, whose speed would
+/// otherwise be the limit.
+const GROUP: usize = 4;
+
 /// Quantised weights by dot instructions.
 ///
 /// # Safety
-/// The panel, the inputs and the output have one shape.
-pub(super) unsafe fn int(level: Level, panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
+/// The panels, the inputs and the output have one shape.
+pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out: &Output<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         if x.tiling.n <= stream_rows(level) {
-            by_format!(panel.format, C => entry::stream::<C>(level, panel, x, out));
-            return;
+            for panel in panels {
+                by_format!(panel.format, C => entry::stream::<C>(level, panel, x, out));
+            }
+        } else if x.tiling.n <= TILE_ROWS {
+            int_slabs(&mut [[[0.0; 16]; TILE_ROWS]; GROUP], level, panels, x, out);
+        } else {
+            int_slabs(&mut [[[0.0; 16]; SLAB_ROWS]; GROUP], level, panels, x, out);
         }
-        let mut codes = Codes::default();
-        slabs(panel, x, out, |first_row, slab, first, cols| {
-            let plain = codes.unpack(level, panel, first, cols);
-            let tiles = slab.len().div_ceil(TILE_ROWS);
-            for (i, slab) in slab.chunks_mut(TILE_ROWS).enumerate() {
-                let tile = first_row / TILE_ROWS + i;
+    }
+}
+
+/// # Safety
+/// As [`int`].
+unsafe fn int_slabs<const ROWS: usize>(
+    slabs: &mut [[[f32; 16]; ROWS]; GROUP],
+    level: Level,
+    panels: &[Panel<'_>],
+    x: &Inputs<'_>,
+    out: &Output<'_>,
+) {
+    let mut ready: [(Codes, Sides); GROUP] = Default::default();
+    for panels in panels.chunks(GROUP) {
+        let add = |first_row: usize, slabs: &mut [&mut [[f32; 16]]], first: usize, cols: usize| {
+            let plain: [Option<Plain>; GROUP] = std::array::from_fn(|p| {
+                let (panel, (codes, sides)) = (panels.get(p)?, &mut ready[p]);
+                // SAFETY: the caller's promise: the panel has these columns.
+                unsafe {
+                    by_format!(panel.format, C => {
+                        let side = panel.side.add(first / C::SCHEME.block * C::SCHEME.side_bytes());
+                        entry::sides::<C>(level, side, cols / C::SCHEME.block, sides);
+                    });
+                    Some(codes.unpack(level, panel, first, cols))
+                }
+            });
+            let rows = slabs[0].len();
+            for row in (0..rows).step_by(TILE_ROWS) {
+                let tile = (first_row + row) / TILE_ROWS;
                 #[cfg(target_arch = "x86_64")]
-                if let (Some(scheme), true) = (&panel.scheme, i + 1 < tiles) {
+                if let (Some(scheme), true) = (&panels[0].scheme, row + TILE_ROWS < rows) {
                     x.prefetch(scheme, tile + 1, first, cols);
                 }
-                by_kind!(panel.format, C => entry::int_slab::<C>(level, panel, &plain, x, tile, slab));
+                for ((slab, plain), (_, sides)) in slabs.iter_mut().zip(plain.iter().flatten()).zip(&ready) {
+                    let slab = &mut slab[row..rows.min(row + TILE_ROWS)];
+                    // SAFETY: the caller's promise; codes and scales of these columns are ready.
+                    unsafe {
+                        by_kind!(panels[0].format, C => {
+                            entry::int_slab::<C>(level, plain, sides, x, tile, slab);
+                        });
+                    }
+                }
             }
-        });
+        };
+        // SAFETY: the caller's promise.
+        unsafe { each_span(level, slabs, panels, x, out, add) };
     }
 }
 
@@ -72,7 +112,7 @@ fn stream_rows(level: Level) -> usize {
     match level {
         Level::Portable => 0,
         Level::Avx2(_) => 1,
-        Level::Avx512(_) => 4,
+        Level::Avx512(_) => 8,
     }
 }
 
@@ -81,12 +121,32 @@ fn stream_rows(level: Level) -> usize {
 /// # Safety
 /// The panel, the inputs and the output have one shape.
 pub(super) unsafe fn float(level: Level, panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
-    let mut codes = Codes::default();
-    let mut decoded = Decoded([[0.0; 16]; SLAB_COLS]);
     // SAFETY: the caller's promise.
     unsafe {
-        slabs(panel, x, out, |first_row, slab, first, cols| {
-            let mut weights = decoded.0.as_ptr().cast::<f32>();
+        // A small slab for few rows: clearing a large one would take longer than the product.
+        if x.tiling.n <= TILE_ROWS {
+            float_slabs(&mut [[[0.0; 16]; TILE_ROWS]], level, panel, x, out);
+        } else {
+            float_slabs(&mut [[[0.0; 16]; SLAB_ROWS]], level, panel, x, out);
+        }
+    }
+}
+
+/// # Safety
+/// As [`float`].
+unsafe fn float_slabs<const ROWS: usize>(
+    slabs: &mut [[[f32; 16]; ROWS]; 1],
+    level: Level,
+    panel: &Panel<'_>,
+    x: &Inputs<'_>,
+    out: &Output<'_>,
+) {
+    let mut codes = Codes::default();
+    let mut decoded = Decoded([[0.0; 16]; SLAB_COLS]);
+    let add = |first_row: usize, slabs: &mut [&mut [[f32; 16]]], first: usize, cols: usize| {
+        let mut weights = decoded.0.as_ptr().cast::<f32>();
+        // SAFETY: the caller's promise: the panel and the inputs have these columns.
+        unsafe {
             match panel.scheme {
                 Some(scheme) => {
                     let plain = codes.unpack(level, panel, first, cols);
@@ -96,52 +156,38 @@ pub(super) unsafe fn float(level: Level, panel: &Panel<'_>, x: &Inputs<'_>, out:
                 None => entry::widen(level, panel, first, cols, &mut decoded),
             }
             let x = x.floats.as_ptr().add(first_row * panel.cols + first);
-            entry::float_slab(level, weights, x, panel.cols, cols, slab);
-        });
-    }
+            entry::float_slab(level, weights, x, panel.cols, cols, slabs[0]);
+        }
+    };
+    // SAFETY: the caller's promise.
+    unsafe { each_span(level, slabs, std::slice::from_ref(panel), x, out, add) }
 }
 
-/// Calls `add(first_row, slab, first, cols)` for spans of columns in order, slab after slab of activation rows, and
-/// puts the sums that it leaves in the slab.
+/// Calls `add(first_row, slabs, first, cols)` for spans of columns in order, slab after slab of activation rows, and
+/// puts the sums that it leaves in the slabs, one for each panel.
 ///
 /// # Safety
-/// The panel, the inputs and the output have one shape.
-unsafe fn slabs(
-    panel: &Panel<'_>,
+/// The panels, the inputs and the output have one shape.
+unsafe fn each_span<const ROWS: usize, const PANELS: usize>(
+    level: Level,
+    slabs: &mut [[[f32; 16]; ROWS]; PANELS],
+    panels: &[Panel<'_>],
     x: &Inputs<'_>,
     out: &Output<'_>,
-    add: impl FnMut(usize, &mut [[f32; 16]], usize, usize),
+    mut add: impl FnMut(usize, &mut [&mut [[f32; 16]]], usize, usize),
 ) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        // A small slab for few rows: clearing a large one would take longer than the product.
-        if x.tiling.n <= TILE_ROWS {
-            slabs_of(&mut [[0.0; 16]; TILE_ROWS], panel, x, out, add);
-        } else {
-            slabs_of(&mut [[0.0; 16]; SLAB_ROWS], panel, x, out, add);
+    let total = panels[0].cols;
+    for first_row in (0..x.tiling.n).step_by(ROWS) {
+        let rows = ROWS.min(x.tiling.n - first_row);
+        let mut slabs = slabs.each_mut().map(|slab| &mut slab[..rows]);
+        let slabs = &mut slabs[..panels.len()];
+        slabs.iter_mut().for_each(|slab| slab.fill([0.0; 16]));
+        for first in (0..total).step_by(SLAB_COLS) {
+            add(first_row, slabs, first, SLAB_COLS.min(total - first));
         }
-    }
-}
-
-unsafe fn slabs_of(
-    slab: &mut [[f32; 16]],
-    panel: &Panel<'_>,
-    x: &Inputs<'_>,
-    out: &Output<'_>,
-    mut add: impl FnMut(usize, &mut [[f32; 16]], usize, usize),
-) {
-    let size = slab.len();
-    for first_row in (0..x.tiling.n).step_by(size) {
-        let slab = &mut slab[..size.min(x.tiling.n - first_row)];
-        slab.fill([0.0; 16]);
-        for first in (0..panel.cols).step_by(SLAB_COLS) {
-            add(first_row, slab, first, SLAB_COLS.min(panel.cols - first));
-        }
-        for (t, y) in slab.iter().enumerate() {
-            #[cfg(target_arch = "x86_64")]
-            out.prefetch(first_row + t + AHEAD..first_row + t + AHEAD + 1, panel.first_row);
+        for (slab, panel) in slabs.iter().zip(panels) {
             // SAFETY: the caller's promise.
-            unsafe { out.put(first_row + t, panel.first_row, *y) };
+            unsafe { entry::put(level, slab, first_row, panel.first_row, out) };
         }
     }
 }

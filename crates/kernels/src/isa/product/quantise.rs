@@ -3,6 +3,9 @@
 //! Rows lie in tiles of up to 16: per 64 columns, 64 bytes of each row of the tile. One row alone is contiguous, and
 //! 16 rows are what an AMX tile loads. Beside the bytes, each block has its scale and its sums.
 
+// Loops over numbers of an array, not iterators: those are not always inlined, and then have no instruction set.
+#![allow(clippy::needless_range_loop)]
+
 use super::rows16::Rows16;
 
 /// Rows of a full tile.
@@ -21,7 +24,12 @@ pub(crate) struct Side32 {
     pub(crate) sum: i32,
     /// `scale * sum`.
     pub(crate) scaled_sum: f32,
+    /// `-OPENING_BIAS * sum`.
+    pub(crate) opening: i32,
 }
+
+/// The bias of codes that [`Side32::opening`] takes off.
+pub(crate) const OPENING_BIAS: i32 = 128;
 
 /// Beside 256 activations of a row.
 #[repr(C, align(64))]
@@ -78,15 +86,36 @@ fn scale_of(max: u32) -> (f32, f32) {
 /// Comparing magnitudes as integers lets NaN win. Adding 1.5 * 2^23 rounds to nearest even into the lowest byte.
 #[inline(always)]
 fn quantise_block(x: &[f32], lines: &mut [Line], first: usize, stride: usize) -> f32 {
-    let max = x.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max));
+    let x = x.as_chunks::<16>().0;
+    let mut most = [0; 16];
+    for x in x {
+        for i in 0..16 {
+            most[i] = (x[i].to_bits() & 0x7fff_ffff).max(most[i]);
+        }
+    }
+    let mut max = 0;
+    for i in 0..16 {
+        max = most[i].max(max);
+    }
     let (scale, inverse) = scale_of(max);
-    for (i, x) in x.chunks(64).enumerate() {
-        let line = &mut lines[i * stride].0;
-        for (q, x) in line[first..].iter_mut().zip(x) {
-            *q = (x * inverse + 12_582_912.0).to_bits() as i8;
+    for c in 0..x.len() {
+        let line = &mut lines[c / 4 * stride].0;
+        let to = &mut line.as_chunks_mut::<16>().0[first / 16 + c % 4];
+        for i in 0..16 {
+            to[i] = (x[c][i] * inverse + 12_582_912.0).to_bits() as i8;
         }
     }
     scale
+}
+
+/// The sum of 16 bytes.
+#[inline(always)]
+fn sum16(q: &[i8; 16]) -> i16 {
+    let mut sum = 0;
+    for i in 0..16 {
+        sum += i16::from(q[i]);
+    }
+    sum
 }
 
 /// Quantises one row of a tile with a scale per 32 columns. `sides[block * stride]` is the row's.
@@ -95,12 +124,14 @@ fn quantise_block(x: &[f32], lines: &mut [Line], first: usize, stride: usize) ->
 /// As [`Rows16`].
 #[inline(always)]
 pub(super) unsafe fn row32<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut [Side32], stride: usize) {
-    for (block, x) in x.chunks_exact(32).enumerate() {
-        let first = block % 2 * 32;
-        let lines = &mut lines[block / 2 * stride..];
-        let scale = quantise_block(x, lines, first, stride);
-        let sum: i32 = lines[0].0[first..first + 32].iter().map(|&q| i32::from(q)).sum();
-        sides[block * stride] = Side32 { scale, sum, scaled_sum: scale * sum as f32 };
+    let blocks = x.as_chunks::<32>().0;
+    for b in 0..blocks.len() {
+        let lines = &mut lines[b / 2 * stride..];
+        let scale = quantise_block(&blocks[b], lines, b % 2 * 32, stride);
+        let quarters = lines[0].0.as_chunks::<16>().0;
+        let sum = i32::from(sum16(&quarters[b % 2 * 2]) + sum16(&quarters[b % 2 * 2 + 1]));
+        let scaled_sum = scale * sum as f32;
+        sides[b * stride] = Side32 { scale, sum, scaled_sum, opening: -OPENING_BIAS * sum };
     }
 }
 
@@ -110,22 +141,22 @@ pub(super) unsafe fn row32<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut
 /// As [`Rows16`].
 #[inline(always)]
 pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut [Side256], stride: usize) {
-    for (block, x) in x.chunks_exact(256).enumerate() {
-        let lines = &mut lines[block * 4 * stride..];
-        let side = &mut sides[block * stride];
-        side.scale = quantise_block(x, lines, 0, stride);
-        for (i, sums) in side.sums16.chunks_exact_mut(4).enumerate() {
-            for (sum, q) in sums.iter_mut().zip(lines[i * stride].0.chunks_exact(16)) {
-                *sum = q.iter().map(|&q| i16::from(q)).sum();
-            }
+    let blocks = x.as_chunks::<256>().0;
+    for b in 0..blocks.len() {
+        let lines = &mut lines[b * 4 * stride..];
+        let side = &mut sides[b * stride];
+        side.scale = quantise_block(&blocks[b], lines, 0, stride);
+        for j in 0..16 {
+            side.sums16[j] = sum16(&lines[j / 4 * stride].0.as_chunks::<16>().0[j % 4]);
         }
-        for (j, sum) in side.sums16.iter().enumerate() {
+        for j in 0..16 {
+            let sum = side.sums16[j];
             // Both have at most seven significant bits.
             side.parts16[0][j] = (f32::from(sum & !31).to_bits() >> 16) as u16;
             side.parts16[1][j] = (f32::from(sum & 31).to_bits() >> 16) as u16;
         }
-        for (sum, pair) in side.sums32.iter_mut().zip(side.sums16.chunks_exact(2)) {
-            *sum = pair[0] + pair[1];
+        for j in 0..8 {
+            side.sums32[j] = side.sums16[2 * j] + side.sums16[2 * j + 1];
         }
     }
 }

@@ -8,9 +8,10 @@
 // Rows of several arrays are walked in step.
 #![allow(clippy::needless_range_loop)]
 
-use super::codes::{self, Codes, Each, block_offset, block_scale, dot, min_pair, run, scale_pair, sub_scale};
-use super::quantise::{Line, Side32, Side256};
+use super::codes::{self, Codes, Each, dot, lift, narrow, run};
+use super::quantise::{Line, OPENING_BIAS, Side32, Side256};
 use super::rows16::Rows16;
+use super::sides::{factors, min_pair, offset, scale, scale_pair};
 use std::marker::PhantomData;
 
 /// Consecutive rows of one tile of activations.
@@ -54,9 +55,8 @@ impl<S> Rows<S> {
 
 /// What kind of side a scheme's activations have, and the step over one block.
 pub(super) trait Step: Sized {
-    /// Adds block `block` of 16 rows times `T` activation rows to `y`. The codes at `codes` are packed, or (`PLAIN`)
-    /// one ready vector per group; the scales are at `side`. `bias` is
-    /// what the dots add to every code.
+    /// Adds block `block` of 16 rows times `T` activation rows to `y`. The codes at `codes` and the scales
+    /// at `side` are packed, or (`PLAIN`) ready vectors. `bias` is what the dots add to every code.
     ///
     /// # Safety
     /// As [`Rows16`]; codes, scales and activation rows of the block are there.
@@ -124,7 +124,7 @@ impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots32<C, V, T> {
 }
 
 /// Dot products of sub-blocks, and their sum under the sub-scales.
-struct Dots256<C, V: Rows16, const T: usize> {
+struct Dots256<C, V: Rows16, const T: usize, const PLAIN: bool> {
     sums: [V::Sums; T],
     totals: [V::Ints; T],
     x: *const i8,
@@ -133,7 +133,7 @@ struct Dots256<C, V: Rows16, const T: usize> {
     codes: PhantomData<C>,
 }
 
-impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots256<C, V, T> {
+impl<C: Codes, V: Rows16, const T: usize, const PLAIN: bool> Each<V> for Dots256<C, V, T, PLAIN> {
     #[inline(always)]
     unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
         let run = const { run::<C, V>() };
@@ -147,13 +147,23 @@ impl<C: Codes, V: Rows16, const T: usize> Each<V> for Dots256<C, V, T> {
             }
             if (g + 1).is_multiple_of(run) {
                 let j = (8 * self.unit + g) / (C::SCHEME.sub / 4);
-                let factors = V::factors(sub_scale::<C, V>(self.side, j));
+                let factors = factors::<C, V, PLAIN>(self.side, j);
                 for t in 0..T {
-                    self.totals[t] = V::close_scaled(self.totals[t], self.sums[t], factors);
+                    self.totals[t] = if const { narrow::<C, V>() } {
+                        V::close_narrow(self.totals[t], self.sums[t], factors)
+                    } else {
+                        V::close_scaled(self.totals[t], self.sums[t], factors)
+                    };
                 }
             }
         }
     }
+}
+
+/// Whether the sums of a block of 32 begin with what takes the bias off: where all plain codes have one bias.
+const fn opens<C: Codes, V: Rows16>(plain: bool) -> bool {
+    let lifted = plain && lift::<C, V>() > 0;
+    (C::SCHEME.wide() || lifted) && !C::SCHEME.offset && V::WIDE_BIAS == OPENING_BIAS
 }
 
 impl Step for Side32 {
@@ -169,7 +179,11 @@ impl Step for Side32 {
         // SAFETY: the caller's promise.
         unsafe {
             let mut totals = [V::splat(0); T];
-            if bias != 0 {
+            if const { opens::<C, V>(PLAIN) } {
+                for t in 0..T {
+                    totals[t] = V::splat(rows.side(t, block).opening);
+                }
+            } else if bias != 0 {
                 for t in 0..T {
                     // 32 bytes add up to 16 bits: the number's first half is the sum, the second only its sign.
                     let sum = (&raw const rows.side(t, block).sum).cast();
@@ -180,13 +194,13 @@ impl Step for Side32 {
             let mut dots = Dots32::<C, V, T> { sums, totals, x: rows.x(0, 32 * block), codes: PhantomData };
             groups::<C, V, PLAIN>(codes, &mut dots);
             let totals = dots.totals;
-            let d = block_scale::<C, V>(side);
+            let d = scale::<C, V, PLAIN>(side);
             for t in 0..T {
                 let scale = V::mul(d, V::splat_float(rows.side(t, block).scale));
                 y[t] = V::fma(V::to_floats(totals[t]), scale, y[t]);
             }
             if C::SCHEME.offset {
-                let m = block_offset::<C, V>(side);
+                let m = offset::<C, V, PLAIN>(side);
                 for t in 0..T {
                     y[t] = V::fma(m, V::splat_float(rows.side(t, block).scaled_sum), y[t]);
                 }
@@ -208,7 +222,7 @@ impl Step for Side256 {
         // SAFETY: the caller's promise.
         unsafe {
             let zero = [V::splat(0); T];
-            let mut dots = Dots256::<C, V, T> {
+            let mut dots = Dots256::<C, V, T, PLAIN> {
                 sums: [V::open(V::splat(0)); T],
                 totals: zero,
                 x: rows.x(0, 256 * block),
@@ -220,7 +234,7 @@ impl Step for Side256 {
                 // What the bias adds: itself times the sums of activations under the sub-scales.
                 let mut sums = zero;
                 for pair in 0..const { C::SCHEME.subs() } / 2 {
-                    let scales = scale_pair::<C, V>(side, pair);
+                    let scales = scale_pair::<C, V, PLAIN>(side, pair);
                     for t in 0..T {
                         sums[t] = V::dot_pairs(sums[t], scales, sum_pair::<C>(rows.side(t, block), pair));
                     }
@@ -235,16 +249,16 @@ impl Step for Side256 {
                 groups::<C, V, PLAIN>(codes.add(unit * unit_bytes::<C, PLAIN>()), &mut dots);
             }
             let totals = dots.totals;
-            let d = block_scale::<C, V>(side);
+            let d = scale::<C, V, PLAIN>(side);
             for t in 0..T {
                 let scale = V::mul(d, V::splat_float(rows.side(t, block).scale));
                 y[t] = V::fma(V::to_floats(totals[t]), scale, y[t]);
             }
             if C::SCHEME.offset {
-                let dmin = block_offset::<C, V>(side);
+                let dmin = offset::<C, V, PLAIN>(side);
                 let mut mins = [V::splat(0); T];
                 for pair in 0..const { C::SCHEME.subs() } / 2 {
-                    let min = min_pair::<C, V>(side, pair);
+                    let min = min_pair::<C, V, PLAIN>(side, pair);
                     for t in 0..T {
                         mins[t] = V::dot_pairs(mins[t], min, sum_pair::<C>(rows.side(t, block), pair));
                     }

@@ -46,6 +46,8 @@ impl Rows16 for Avx2Rows {
 
     const TILE: usize = 4;
     const ROOM: i32 = i16::MAX as i32;
+    const PRODUCTS: i32 = 2;
+    const CLOSES_NARROW: bool = false;
     const STREAM: usize = 1;
     const WIDE_BIAS: i32 = 0;
 
@@ -76,7 +78,10 @@ impl Rows16 for Avx2Rows {
         fn close_scaled(total: Is, sums: Is, factors: Is) -> Is {
             both!(I => _mm256_add_epi32(total[I], _mm256_madd_epi16(sums[I], factors[I])))
         }
+        fn close_narrow(total: Is, sums: Is, factors: Is) -> Is { Self::close_scaled(total, sums, factors) }
         fn factors(x: Is) -> Is { Self::pairs(x, x) }
+        fn narrow_factors(x: Is) -> Is { Self::factors(x) }
+        fn lift(bytes: Is, lift: u8) -> Is { both!(I => _mm256_add_epi8(bytes[I], _mm256_set1_epi8(lift as i8))) }
         fn pairs(low: Is, high: Is) -> Is {
             both!(I => _mm256_blend_epi16::<0b1010_1010>(low[I], _mm256_slli_epi32::<16>(high[I])))
         }
@@ -149,6 +154,7 @@ impl Rows16 for Avx2Rows {
         fn fma(x: Fs, y: Fs, sum: Fs) -> Fs { both!(I => _mm256_fmadd_ps(x[I], y[I], sum[I])) }
         fn fnma(x: Fs, y: Fs, sum: Fs) -> Fs { both!(I => _mm256_fnmadd_ps(x[I], y[I], sum[I])) }
         fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        fn prefetch_to_write(at: *const u8) { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 
     #[inline(always)]

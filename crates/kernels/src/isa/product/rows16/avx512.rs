@@ -1,11 +1,46 @@
 //! One 512-bit register per vector (AVX-512 F/BW/VL and VNNI).
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::{Rows16, methods};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512Rows;
+
+/// `_mm512_dpwssd_epi32`. As assembly, because the compiler makes a product and a sum of it where it thinks these to be
+/// the faster way, and the multipliers are what every loop here waits for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn dot_words(mut sum: __m512i, x: __m512i, y: __m512i) -> __m512i {
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "vpdpwssd {sum}, {x}, {y}",
+            sum = inout(zmm_reg) sum, x = in(zmm_reg) x, y = in(zmm_reg) y,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+/// The same with the pair at `y` in every place.
+///
+/// # Safety
+/// There is a pair.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+unsafe fn dot_words_at(mut sum: __m512i, x: __m512i, y: *const i16) -> __m512i {
+    // SAFETY: the caller's promise.
+    unsafe {
+        asm!(
+            "vpdpwssd {sum}, {x}, dword ptr [{y}]{{1to16}}",
+            sum = inout(zmm_reg) sum, x = in(zmm_reg) x, y = in(reg) y,
+            options(pure, readonly, nostack, preserves_flags),
+        );
+    }
+    sum
+}
 
 impl Rows16 for Avx512Rows {
     type Bytes = __m512i;
@@ -16,7 +51,9 @@ impl Rows16 for Avx512Rows {
 
     const TILE: usize = 8;
     const ROOM: i32 = i32::MAX;
-    const STREAM: usize = 4;
+    const PRODUCTS: i32 = 4;
+    const CLOSES_NARROW: bool = true;
+    const STREAM: usize = 8;
     const WIDE_BIAS: i32 = 128;
 
     methods! {
@@ -26,6 +63,7 @@ impl Rows16 for Avx512Rows {
             let shifted = _mm512_srl_epi32(bytes, _mm_cvtsi32_si128(SHIFT as i32));
             _mm512_and_si512(shifted, _mm512_set1_epi8(mask as i8))
         }
+        fn lift(bytes: __m512i, lift: u8) -> __m512i { _mm512_add_epi8(bytes, _mm512_set1_epi8(lift as i8)) }
         fn join<const LEFT: u32>(low: __m512i, high: __m512i) -> __m512i {
             _mm512_or_si512(low, _mm512_sll_epi32(high, _mm_cvtsi32_si128(LEFT as i32)))
         }
@@ -40,7 +78,11 @@ impl Rows16 for Avx512Rows {
         fn close_scaled(total: __m512i, sums: __m512i, factors: __m512i) -> __m512i {
             Self::mul_add(total, sums, factors)
         }
+        fn close_narrow(total: __m512i, sums: __m512i, factors: __m512i) -> __m512i {
+            dot_words(total, sums, factors)
+        }
         fn factors(x: __m512i) -> __m512i { x }
+        fn narrow_factors(x: __m512i) -> __m512i { _mm512_and_si512(x, _mm512_set1_epi32(0xffff)) }
         fn pairs(low: __m512i, high: __m512i) -> __m512i {
             _mm512_or_si512(_mm512_and_si512(low, _mm512_set1_epi32(0xffff)), _mm512_slli_epi32::<16>(high))
         }
@@ -51,7 +93,7 @@ impl Rows16 for Avx512Rows {
             _mm512_dpbusd_epi32(sum, codes, _mm512_set1_epi32(x.cast::<i32>().read_unaligned()))
         }
         fn dot_pairs(sum: __m512i, pairs: __m512i, x: *const i16) -> __m512i {
-            _mm512_dpwssd_epi32(sum, pairs, _mm512_set1_epi32(x.cast::<i32>().read_unaligned()))
+            dot_words_at(sum, pairs, x)
         }
         fn splat(x: i32) -> __m512i { _mm512_set1_epi32(x) }
         fn unsigned(from: *const u8) -> __m512i { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) }
@@ -91,6 +133,7 @@ impl Rows16 for Avx512Rows {
         fn fma(x: __m512, y: __m512, sum: __m512) -> __m512 { _mm512_fmadd_ps(x, y, sum) }
         fn fnma(x: __m512, y: __m512, sum: __m512) -> __m512 { _mm512_fnmadd_ps(x, y, sum) }
         fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        fn prefetch_to_write(at: *const u8) { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 
     #[inline(always)]

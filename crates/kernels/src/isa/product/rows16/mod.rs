@@ -28,7 +28,7 @@ pub(crate) trait Rows16: Copy {
     type Ints: Copy;
     /// A sum under way of each row, which may be narrower than an i32.
     type Sums: Copy;
-    /// A factor of each row, as [`Rows16::close_scaled`] takes it.
+    /// A factor of each row, as [`Rows16::close_scaled`] and [`Rows16::close_narrow`] take it.
     type Factors: Copy;
     /// One f32 of each row.
     type Floats: Copy;
@@ -37,6 +37,10 @@ pub(crate) trait Rows16: Copy {
     const TILE: usize;
     /// The largest magnitude that a sum under way can have.
     const ROOM: i32;
+    /// Products that a lane of a sum under way takes from each group.
+    const PRODUCTS: i32;
+    /// Whether [`Rows16::close_narrow`] is faster than [`Rows16::close_scaled`].
+    const CLOSES_NARROW: bool;
     /// Activation rows that a stream takes at once; more than these take slabs. 0: all take slabs.
     const STREAM: usize;
     /// What [`Rows16::dot_wide`] has added to every code that [`Rows16::wide`] or a table gave it.
@@ -46,6 +50,8 @@ pub(crate) trait Rows16: Copy {
     unsafe fn store_bytes(bytes: Self::Bytes, to: *mut u8);
     /// `(bytes >> SHIFT) & mask` in every byte; the mask has no more than `8 - SHIFT` low bits.
     unsafe fn bits<const SHIFT: u32>(bytes: Self::Bytes, mask: u8) -> Self::Bytes;
+    /// `bytes + lift` in every byte, where that overflows nowhere.
+    unsafe fn lift(bytes: Self::Bytes, lift: u8) -> Self::Bytes;
     /// `low | bits(bytes) << LEFT`.
     unsafe fn join<const LEFT: u32>(low: Self::Bytes, high: Self::Bytes) -> Self::Bytes;
     /// Table values of 4-bit codes, as signed bytes.
@@ -63,8 +69,12 @@ pub(crate) trait Rows16: Copy {
     unsafe fn close(total: Self::Ints, sums: Self::Sums) -> Self::Ints;
     /// `total` plus `factors` times sums that were opened with zero.
     unsafe fn close_scaled(total: Self::Ints, sums: Self::Sums, factors: Self::Factors) -> Self::Ints;
-    /// Numbers of at most 15 bits and a sign, as factors.
+    /// The same for sums that fit an i16.
+    unsafe fn close_narrow(total: Self::Ints, sums: Self::Sums, factors: Self::Factors) -> Self::Ints;
+    /// Numbers of at most 15 bits and a sign, as factors for [`Rows16::close_scaled`].
     unsafe fn factors(x: Self::Ints) -> Self::Factors;
+    /// The same for [`Rows16::close_narrow`].
+    unsafe fn narrow_factors(x: Self::Ints) -> Self::Factors;
     /// `sum` plus the product of each row's pair of i16 with the pair at `x`.
     unsafe fn dot_pairs(sum: Self::Ints, pairs: Self::Ints, x: *const i16) -> Self::Ints;
 
@@ -107,6 +117,8 @@ pub(crate) trait Rows16: Copy {
 
     /// Asks for the cache line at `at`, which need not be valid memory.
     unsafe fn prefetch(at: *const u8);
+    /// The same for a line that will be written.
+    unsafe fn prefetch_to_write(at: *const u8);
 }
 
 /// Defines the methods of an implementation: always inlined, their bodies unsafe by the trait's contract.

@@ -35,6 +35,8 @@ impl Rows16 for PortableRows {
 
     const TILE: usize = 1;
     const ROOM: i32 = i32::MAX;
+    const PRODUCTS: i32 = 4;
+    const CLOSES_NARROW: bool = false;
     const STREAM: usize = 0;
     const WIDE_BIAS: i32 = 0;
 
@@ -49,7 +51,10 @@ impl Rows16 for PortableRows {
         fn open(total: I) -> I { total }
         fn close(_total: I, sums: I) -> I { sums }
         fn close_scaled(total: I, sums: I, factors: I) -> I { Self::mul_add(total, sums, factors) }
+        fn close_narrow(total: I, sums: I, factors: I) -> I { Self::close_scaled(total, sums, factors) }
         fn factors(x: I) -> I { x }
+        fn narrow_factors(x: I) -> I { x }
+        fn lift(bytes: B, lift: u8) -> B { bytes.map(|byte| byte.wrapping_add(lift)) }
         fn pairs(low: I, high: I) -> I { zip(low, high, |low, high| low & 0xffff | high << 16) }
         fn dot(sum: I, codes: B, x: *const i8) -> I {
             dot4(sum, x.cast::<[i8; 4]>().read_unaligned(), |i| i32::from(codes[i]))
@@ -89,6 +94,7 @@ impl Rows16 for PortableRows {
         fn fma(x: F, y: F, sum: F) -> F { std::array::from_fn(|r| sum[r] + x[r] * y[r]) }
         fn fnma(x: F, y: F, sum: F) -> F { std::array::from_fn(|r| sum[r] - x[r] * y[r]) }
         fn prefetch(_at: *const u8) {}
+        fn prefetch_to_write(_at: *const u8) {}
     }
 
     #[inline(always)]
