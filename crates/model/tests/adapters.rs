@@ -196,7 +196,8 @@ fn logits_are_those_of_merged_weights() {
         let got = forward(&model, &[(&tokens, Some(&adapter))]);
         let off = difference(&got[0], &want);
         println!("{name}: {} matrices, {off:.1e} from the merged model", adapter.matrices());
-        assert!(off < 1e-4, "{name}: {off}");
+        // Merged weights are rounded once more than the sum of two products; how far that shows depends on the CPU.
+        assert!(off < 2e-4, "{name}: {off}");
         let base = forward(&model, &[(&tokens, None)]);
         assert!(difference(&base[0], &want) > 0.1, "{name}: it changes something");
     }
