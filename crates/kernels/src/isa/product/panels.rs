@@ -112,7 +112,7 @@ fn stream_rows(level: Level) -> usize {
     match level {
         Level::Portable => 0,
         Level::Avx2(_) => 1,
-        Level::Avx512(_) => 8,
+        Level::Avx512(_) => 16,
     }
 }
 
