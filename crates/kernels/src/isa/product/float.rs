@@ -149,10 +149,7 @@ pub(super) unsafe fn slab<V: Rows16>(
         while t < slab.len() {
             let left = slab.len() - t;
             let (x, slab) = (x.add(t * stride), &mut slab[t..]);
-            // A sum waits for the one before it: many at once, so that something can be done meanwhile.
-            t += if V::TILE >= 8 && left >= 16 {
-                piece::<V, 16>(weights, x, stride, cols, slab)
-            } else if V::TILE >= 8 && left >= 8 {
+            t += if V::TILE >= 8 && left >= 8 {
                 piece::<V, 8>(weights, x, stride, cols, slab)
             } else if left >= 4 {
                 piece::<V, 4>(weights, x, stride, cols, slab)
