@@ -40,13 +40,7 @@ pub fn candidates(
     available: Option<u64>,
 ) -> Result<Vec<Candidate>, Error> {
     let (name, checkpoint) = (source.to_string(), source.open()?);
-    let mut candidates = vec![candidate(&name, &checkpoint, None, kernels, options, available)?];
-    if is_float(&candidates[0].plan) {
-        for quant in MIXES {
-            candidates.push(candidate(&name, &checkpoint, Some(quant), kernels, options, available)?);
-        }
-    }
-    Ok(candidates)
+    as_stored_and_in_mixes(|quant| candidate(&name, &checkpoint, quant, kernels, options, available))
 }
 
 /// The same of a published model that only its configuration is known of. `format`: the one quantisation that is asked for,
@@ -70,9 +64,18 @@ pub fn published(
         let unknown = |known| Error::Mix { model: name.to_owned(), mix: format.to_owned(), known };
         return Ok(vec![of(Some(format.parse().map_err(unknown)?))?]);
     }
+    as_stored_and_in_mixes(of)
+}
+
+/// The candidate of no quantisation and, where most of its weights are floats, those of every mix.
+fn as_stored_and_in_mixes(
+    of: impl Fn(Option<Quant>) -> Result<Candidate, Error>,
+) -> Result<Vec<Candidate>, Error> {
     let mut candidates = vec![of(None)?];
     if is_float(&candidates[0].plan) {
-        candidates.extend(MIXES.into_iter().map(|quant| of(Some(quant))).collect::<Result<Vec<_>, Error>>()?);
+        for quant in MIXES {
+            candidates.push(of(Some(quant))?);
+        }
     }
     Ok(candidates)
 }
