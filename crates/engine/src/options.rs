@@ -39,7 +39,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> EngineOptions {
         EngineOptions {
-            kv_format: KvFormat::F16,
+            kv_format: KvFormat::I16,
             pages: 256,
             max_batch_tokens: 512,
             max_mixed_tokens: 128,

@@ -342,7 +342,8 @@ fn a_request_gets_the_same_in_any_way_on_any_instruction_set() {
         (Format::F32, Format::F32, KvFormat::F32),
         (Format::BF16, Format::BF16, KvFormat::Bf16),
         (Format::Q8_0, Format::Q8_0, KvFormat::F16),
-        (Format::Q4_K, Format::Q6_K, KvFormat::F16),
+        (Format::Q4_K, Format::Q6_K, KvFormat::I16),
+        (Format::Q4_0, Format::Q4_0, KvFormat::Q8_0),
     ] {
         let path = folder.path().join(format!("{}.gguf", format.name()));
         write_model(&path, format, finer);
@@ -359,8 +360,8 @@ fn a_request_gets_the_same_in_any_way_on_any_instruction_set() {
 #[test]
 fn a_request_gets_the_same_in_any_way_from_a_trained_model() {
     let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("../facade/assets/mini.gguf");
-    check(&mini, Options::default(), KvFormat::F16, None, &WAYS);
-    check_turns(&mini, Options::default(), KvFormat::F16);
+    check(&mini, Options::default(), KvFormat::I16, None, &WAYS);
+    check_turns(&mini, Options::default(), KvFormat::I16);
 }
 
 /// Longer than the pages that a window's slot has, so that it begins again at its first.
@@ -372,8 +373,8 @@ fn check_family(family: &str) {
     fixture.write_checkpoint(folder.path()).expect("the folder is there");
     let exact = Options { exact: true, ..Options::default() };
     check(folder.path(), exact, KvFormat::F32, Some(LONG), &FEW);
-    check(folder.path(), Options::default(), KvFormat::F16, None, &WAYS);
-    check_turns(folder.path(), exact, KvFormat::F16);
+    check(folder.path(), Options::default(), KvFormat::I16, None, &WAYS);
+    check_turns(folder.path(), exact, KvFormat::I16);
 }
 
 #[test]
@@ -383,7 +384,7 @@ fn a_request_gets_the_same_in_any_way_from_a_model_in_mxfp4() {
     if !folder.is_dir() {
         return println!("skipped: no folder {}", folder.display());
     }
-    check(&folder, Options::default(), KvFormat::F16, None, &WAYS);
+    check(&folder, Options::default(), KvFormat::I16, None, &WAYS);
 }
 
 #[test]
@@ -427,7 +428,7 @@ fn requests_with_adapters_get_the_same_beside_others_and_from_the_cache() {
             requests.push(Request { adapter: adapter.clone(), ..request });
         }
     }
-    let engine = |running| Engine::new(Arc::clone(&model), options(KvFormat::F16, 60, 64, running));
+    let engine = |running| Engine::new(Arc::clone(&model), options(KvFormat::I16, 60, 64, running));
     let alone = requests.iter().map(|r| run(&mut engine(1), std::slice::from_ref(r)).remove(0).0);
     let alone: Vec<Answer> = alone.collect();
     assert!(alone[..3] != alone[3..6] && alone[3..6] == alone[6..], "the adapter changes answers");

@@ -65,7 +65,7 @@ impl Default for LoadOptions {
             context: None,
             threads: None,
             isa: None,
-            kv: KvFormat::F16,
+            kv: KvFormat::I16,
             exact: false,
             quant: None,
             check_memory: true,

@@ -16,7 +16,7 @@ pub(crate) const PASS: usize = 512;
 /// How much a cache holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheSizes {
-    /// How keys and values are stored.
+    /// How keys and values are stored; latent vectors as [`KvFormat::of_latent`] says.
     pub format: KvFormat,
     /// Pages of [`PAGE`] tokens.
     pub pages: usize,
@@ -65,13 +65,14 @@ impl Needs {
                 Needs { window: a.window, ..paged(shapes) }
             }
             Mixer::Latent(l) => {
-                let own = KvShape::latent(l.rank + l.rotated, l.rank, format);
-                let index = l.index.as_ref().map(|i| KvShape::latent(i.dim, i.dim, format));
+                let own = KvShape::latent(l.rank + l.rotated, l.rank, format.of_latent());
+                let index = l.index.as_ref().map(|i| KvShape::latent(i.dim, i.dim, format.of_latent()));
                 paged([Some(own), index].into_iter().flatten().collect())
             }
             Mixer::Compressed(c) => {
                 let rows = |ratio: usize| (PAGE / ratio).max(1);
-                let shape = |dim: usize, ratio: usize| KvShape::rows(dim, dim, rows(ratio), format);
+                let shape =
+                    |dim: usize, ratio: usize| KvShape::rows(dim, dim, rows(ratio), format.of_latent());
                 let mut shapes: Vec<_> = c.compressors().map(|e| shape(e.dim, e.ratio)).collect();
                 if shapes.is_empty() {
                     // Attention takes a store of the shape of a key even where nothing is in it.

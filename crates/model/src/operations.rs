@@ -44,7 +44,8 @@ impl Plan {
     /// What it takes to compute the `tokens` tokens that follow `start` others, with logits for the last: every matrix
     /// once for each token, of the experts those that are chosen, the head once, and what the mixers do with the
     /// tokens that they see. Matrices count as the kind that `kernels` multiply them as; scores and mixed values as
-    /// bf16 where keys and values are kept in 16 bits or fewer, for that is what they could be multiplied as.
+    /// bf16 where keys and values are 16-bit floats, for that is what they could be multiplied as, and as two products of
+    /// 8 bits where they are integers.
     pub fn operations(&self, kernels: &Kernels, kv: KvFormat, start: usize, tokens: usize) -> Operations {
         let mut sum = Operations::default();
         for (tensor, uses) in self.tensors.iter().zip(self.uses(tokens as u64)) {
@@ -53,16 +54,21 @@ impl Plan {
                 sum.add(kernels.arithmetic(tensor.format), uses * (rows * cols) as u64);
             }
         }
-        let scores = if kv == KvFormat::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+        let (heads, per_product) = match kv {
+            KvFormat::F32 => (Arithmetic::F32, 1),
+            KvFormat::F16 | KvFormat::Bf16 => (Arithmetic::Bf16, 1),
+            KvFormat::I16 | KvFormat::Q8_0 => (Arithmetic::Int8, 2),
+        };
+        let latents = if kv == KvFormat::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
         let positions = Positions { start, tokens };
         for layer in &self.layers {
             match &layer.mixer {
                 Mixer::Attention(a) => {
                     let seen = positions.sum(|n| n.min(a.window.unwrap_or(n)));
-                    sum.add(scores, seen * (a.heads * (a.key_dim + a.value_dim)) as u64);
+                    sum.add(heads, per_product * seen * (a.heads * (a.key_dim + a.value_dim)) as u64);
                 }
-                Mixer::Latent(l) => sum.add(scores, latent(l, positions)),
-                Mixer::Compressed(c) => sum.add(scores, compressed(c, positions)),
+                Mixer::Latent(l) => sum.add(latents, latent(l, positions)),
+                Mixer::Compressed(c) => sum.add(latents, compressed(c, positions)),
                 Mixer::Delta(d) => sum.add(Arithmetic::F32, tokens as u64 * delta(d)),
             }
         }

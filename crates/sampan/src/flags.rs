@@ -39,8 +39,9 @@ pub(crate) struct LoadArgs {
     /// Tokens that prompt and answer may have together [default: what the model was trained for, at most 32768]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) context: Option<u32>,
-    /// How keys and values of past tokens are kept: f16, bf16 or f32
-    #[arg(long, value_name = "FORMAT", default_value = "f16", value_parser = kv_format)]
+    /// How keys and values of past tokens are kept: i16 (16-bit integers with a scale), f16, bf16, f32, or q8_0 (half the
+    /// memory). Latent vectors (DeepSeek) are kept in f16 where this says i16 or q8_0
+    #[arg(long, value_name = "FORMAT", default_value = "i16", value_parser = kv_format)]
     pub(crate) kv: KvFormat,
     #[command(flatten)]
     pub(crate) quant: QuantArgs,
@@ -92,6 +93,8 @@ pub(crate) fn kv_name(kv: KvFormat) -> &'static str {
         KvFormat::F16 => "f16",
         KvFormat::Bf16 => "bf16",
         KvFormat::F32 => "f32",
+        KvFormat::I16 => "i16",
+        KvFormat::Q8_0 => "q8_0",
     }
 }
 
@@ -100,7 +103,9 @@ pub(crate) fn kv_format(text: &str) -> Result<KvFormat, String> {
         "f16" => Ok(KvFormat::F16),
         "bf16" => Ok(KvFormat::Bf16),
         "f32" => Ok(KvFormat::F32),
-        _ => Err("known: f16, bf16, f32".to_owned()),
+        "i16" => Ok(KvFormat::I16),
+        "q8_0" => Ok(KvFormat::Q8_0),
+        _ => Err("known: i16, q8_0, f16, bf16, f32".to_owned()),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Cutting a batch into tiles and handing them to threads.
 
 use super::tile::{Partial, Tile, run};
-use super::{AttentionSpec, KvFormat, KvLayout, KvStore, Span};
+use super::{AttentionSpec, KvLayout, KvStore, Span};
 use super::{Scratch, ScratchPool};
 use crate::Kernels;
-use crate::isa::attention::{Bf16Products, Choice, tile_rows};
+use crate::isa::attention::{Choice, tile_rows};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 
@@ -32,14 +32,6 @@ struct Call<'a> {
 impl Kernels {
     pub(super) fn attention_choice(&self) -> Choice {
         Choice { level: self.level, bf16: self.bf16 }
-    }
-
-    /// The 16-bit format of keys and values that attention is fastest with here.
-    pub fn fast_kv_format(&self) -> KvFormat {
-        match self.bf16 {
-            Bf16Products::Vectors => KvFormat::F16,
-            Bf16Products::Dots(_) | Bf16Products::Tiles(_) => KvFormat::Bf16,
-        }
     }
 
     /// Causal attention of a batch: the row at position `p` sees `max(0, p - window + 1)..=p`.

@@ -103,6 +103,7 @@ pub(super) fn gather(level: Level, store: &KvStore, list: &Listed<'_>, scratch: 
         KvFormat::F32 => copy::<u32>(store, list.stored, near, shape.key_stride(), &mut to),
         KvFormat::F16 => copy::<u16>(store, list.stored, near, shape.key_stride(), &mut to),
         KvFormat::Bf16 => copy::<u32>(store, list.stored, near, shape.key_stride() / 2, &mut to),
+        KvFormat::I16 | KvFormat::Q8_0 => unreachable!("latent vectors are floats"),
     }
     to
 }

@@ -3,14 +3,15 @@
 //! A page holds [`PAGE`] tokens. Inside it every key/value head has its keys and then its values, each one
 //! contiguous run, laid out for the attention kernels:
 //!
-//! | format   | keys                               | values                               |
-//! |----------|------------------------------------|--------------------------------------|
-//! | f32, f16 | `[key_dim][PAGE]`                  | `[PAGE][value_dim]`                  |
-//! | bf16     | `[key_dim / 2][PAGE][2]` dim pairs | `[PAGE / 2][value_dim][2]` token pairs |
+//! | format          | keys                               | values                               |
+//! |-----------------|------------------------------------|--------------------------------------|
+//! | f32, f16        | `[key_dim][PAGE]`                  | `[PAGE][value_dim]`                  |
+//! | bf16, i16, q8_0 | `[key_dim / 2][PAGE][2]` dim pairs | `[PAGE / 2][value_dim][2]` token pairs |
 //!
 //! Tokens are the fast axis of the keys, so one vector load holds one dimension of many tokens and a score
-//! needs no horizontal sum. The bf16 pairs are what dot-product and tile instructions take. `key_dim` is rounded
-//! up to an even number and `value_dim` to a multiple of 16, for bf16 both to a multiple of 32; the padding is zero.
+//! needs no horizontal sum. The pairs are what dot-product and tile instructions take. `key_dim` is rounded
+//! up to an even number and `value_dim` to a multiple of 16, for pairs both to a multiple of 32; the padding is zero.
+//! Integers are followed by their scales, `[dims / block][PAGE]`, where a block is [`KvFormat::block`] dims of a token.
 //!
 //! Latent pages have no values: a token's value is the start of its key, and attention turns a page of keys into
 //! values as it goes. Pages of rows hold each key in one run, for reading by lists ([`Listed`](super::Listed)).
@@ -30,15 +31,46 @@ pub enum KvFormat {
     F16,
     /// bfloat16.
     Bf16,
+    /// 16-bit integers with a scale (f32) for every 128 dims of a key or value: as large as f16, closer to f32 wherever
+    /// sums are what counts, and multiplied as integers.
+    I16,
+    /// 8-bit integers with a scale (f16) for every 32 dims, as in GGUF's Q8_0.
+    Q8_0,
 }
 
 impl KvFormat {
-    /// Bytes per number.
+    /// Bytes per number, scales apart.
     pub fn size(self) -> usize {
         match self {
             KvFormat::F32 => 4,
-            KvFormat::F16 | KvFormat::Bf16 => 2,
+            KvFormat::F16 | KvFormat::Bf16 | KvFormat::I16 => 2,
+            KvFormat::Q8_0 => 1,
         }
+    }
+
+    /// How latent vectors are kept where keys and values are kept like this: integers are for keys and values alone.
+    pub fn of_latent(self) -> KvFormat {
+        if self.block().is_some() { KvFormat::F16 } else { self }
+    }
+
+    /// Dims that share a scale, for integers.
+    pub fn block(self) -> Option<usize> {
+        match self {
+            KvFormat::F32 | KvFormat::F16 | KvFormat::Bf16 => None,
+            KvFormat::I16 => Some(128),
+            KvFormat::Q8_0 => Some(32),
+        }
+    }
+
+    /// Bytes of the scales of `dims` dims of a page's tokens.
+    fn scale_bytes(self, dims: usize) -> usize {
+        let size = if self == KvFormat::I16 { 4 } else { 2 };
+        self.block().map_or(0, |block| dims.div_ceil(block) * PAGE * size)
+    }
+
+    /// Whether neighbouring dims of keys and tokens of values lie in pairs.
+    fn pairs(self) -> bool {
+        self == KvFormat::Bf16 || self.block().is_some()
     }
 }
 
@@ -105,23 +137,25 @@ impl KvShape {
 
     /// `key_dim` as stored.
     pub(crate) fn key_stride(&self) -> usize {
-        self.key_dim.next_multiple_of(if self.format == KvFormat::Bf16 { 32 } else { 2 })
+        self.key_dim.next_multiple_of(if self.format.pairs() { 32 } else { 2 })
     }
 
     /// `value_dim` as stored.
     pub(crate) fn value_stride(&self) -> usize {
-        self.value_dim.next_multiple_of(if self.format == KvFormat::Bf16 { 32 } else { 16 })
+        self.value_dim.next_multiple_of(if self.format.pairs() { 32 } else { 16 })
     }
 
     /// Bytes of one head's keys in a page.
     pub(crate) fn key_bytes(&self) -> usize {
-        self.key_stride() * self.per_page() * self.format.size()
+        let stride = self.key_stride();
+        stride * self.per_page() * self.format.size() + self.format.scale_bytes(stride)
     }
 
     /// Bytes of one head's keys and values in a page.
     pub(crate) fn head_bytes(&self) -> usize {
-        let values = if self.shared() { 0 } else { self.value_stride() * PAGE * self.format.size() };
-        self.key_bytes() + values
+        let stride = self.value_stride();
+        let values = stride * PAGE * self.format.size() + self.format.scale_bytes(stride);
+        self.key_bytes() + if self.shared() { 0 } else { values }
     }
 }
 
@@ -148,10 +182,11 @@ impl KvStore {
     /// A store of `pages` pages, zeroed.
     ///
     /// # Panics
-    /// If values are to be part of the keys and are longer than these, or a page has no tokens.
+    /// If values are to be part of the keys and are longer than these or integers, or a page has no tokens.
     pub fn new(shape: KvShape, pages: usize) -> KvStore {
         let KvShape { key_dim, value_dim, .. } = shape;
         assert!(!shape.shared() || value_dim <= key_dim, "{value_dim} of {key_dim} numbers");
+        assert!(!shape.shared() || shape.format.block().is_none(), "latent vectors as integers");
         assert!(shape.per_page() > 0, "a page of no tokens");
         KvStore { shape, pages, data: Buffer::zeroed(pages * shape.page_bytes()) }
     }

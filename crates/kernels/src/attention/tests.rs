@@ -73,6 +73,35 @@ const PLAIN: Case = Case {
     spans: Vec::new(),
 };
 
+const FORMATS: [KvFormat; 5] = [KvFormat::F32, KvFormat::F16, KvFormat::Bf16, KvFormat::I16, KvFormat::Q8_0];
+
+impl KvFormat {
+    /// One head's key or value as it is stored.
+    fn oracle(self, x: &[f32]) -> Vec<f64> {
+        let integers = |block: usize, top: f64, scale: fn(f64) -> f64| {
+            let rounded = |x: &[f32]| -> Vec<f64> {
+                let most = x.iter().fold(0.0, |most: f64, x| most.max(f64::from(x.abs())));
+                let scale = scale(most / top);
+                x.iter().map(|x| (f64::from(*x) / scale).round_ties_even() * scale).collect()
+            };
+            x.chunks(block).flat_map(rounded).collect()
+        };
+        match self {
+            KvFormat::F32 => x.iter().map(|x| f64::from(*x)).collect(),
+            KvFormat::F16 => x.iter().map(|x| f16::from_f32(*x).to_f64()).collect(),
+            KvFormat::Bf16 => x.iter().map(|x| bf16::from_f32(*x).to_f64()).collect(),
+            KvFormat::I16 => integers(128, 32767.0, |scale| scale),
+            KvFormat::Q8_0 => integers(32, 127.0, |scale| f16::from_f64(scale).to_f64()),
+        }
+    }
+
+    /// The formats that a case can be stored in.
+    fn of(case: &Case) -> impl Iterator<Item = KvFormat> {
+        let latent = case.latent;
+        FORMATS.into_iter().filter(move |format| !latent || format.block().is_none())
+    }
+}
+
 /// Keys, values and queries of every sequence of a case, from position 0 on.
 struct Data {
     case: Case,
@@ -167,10 +196,8 @@ impl Data {
     /// bf16 too), and the largest score.
     fn oracle(&self, rounds: bool) -> (Vec<Vec<f32>>, f64) {
         let Case { heads, kv_heads, key_dim, value_dim, .. } = self.case;
-        let stored = |x: f32| match self.format {
-            KvFormat::F32 => f64::from(x),
-            KvFormat::F16 => f16::from_f32(x).to_f64(),
-            KvFormat::Bf16 => bf16::from_f32(x).to_f64(),
+        let stored = |x: &[f32], dim: usize| -> Vec<f64> {
+            x.chunks_exact(dim).flat_map(|x| self.format.oracle(x)).collect()
         };
         let query = |x: f32| {
             let scaled = x * self.scale();
@@ -180,8 +207,7 @@ impl Data {
         let mut results = Vec::new();
         for s in 0..self.case.spans.len() {
             let mut out = Vec::new();
-            let keys: Vec<f64> = self.keys[s].iter().map(|x| stored(*x)).collect();
-            let values: Vec<f64> = self.values[s].iter().map(|x| stored(*x)).collect();
+            let (keys, values) = (stored(&self.keys[s], key_dim), stored(&self.values[s], value_dim));
             let (before, rows) = self.case.spans[s];
             for p in before..before + rows {
                 for h in 0..heads {
@@ -228,16 +254,19 @@ impl Data {
 /// Runs a case at every level in every format and compares the batch's rows with the oracle.
 fn check(case: Case) {
     let levels = every_level(2);
-    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Bf16] {
+    for format in KvFormat::of(&case) {
         let data = Data::new(&case, format);
         let [exact, rounded] = [false, true].map(|rounds| data.oracle(rounds));
         for kernels in &levels {
-            let bf16 = format == KvFormat::Bf16;
             // Values are up to 4 or so, and a weight feels its score's error in full: some last bits of f32, with
-            // tiles of 2^-17. Dot products also round weights to bf16, 2^-9.
-            let ((expected, largest), per_score, rounding) = match kernels.bf16 {
-                Bf16Products::Dots(_) if bf16 => (&rounded, 1e-6, 0.008),
-                Bf16Products::Tiles(_) if bf16 => (&exact, 1e-5, 2e-5),
+            // tiles of 2^-17. Dot products also round weights to bf16, 2^-9. Integers round queries to a step of the sum
+            // of their magnitudes over 2^16, or of the largest over 2^15, and a page's weights to one of theirs over
+            // 2^15; a stored number that lies between two may have become the other one.
+            let ((expected, largest), per_score, rounding) = match (format, kernels.bf16) {
+                (KvFormat::Bf16, Bf16Products::Dots(_)) => (&rounded, 1e-6, 0.008),
+                (KvFormat::Bf16, Bf16Products::Tiles(_)) => (&exact, 1e-5, 2e-5),
+                (KvFormat::I16, _) => (&exact, 1e-3, 1e-3),
+                (KvFormat::Q8_0, _) => (&exact, 3e-4, 1e-3),
                 _ => (&exact, 1e-6, 4e-6),
             };
             let tolerance = (rounding + per_score * largest) as f32;
@@ -372,7 +401,7 @@ fn does_not_depend_on_chunks_batches_threads_or_pages() {
     for (one, many) in every_level(1).into_iter().zip(every_level(3)) {
         let level = (one.isa, one.bf16);
         for case in &cases {
-            for format in [KvFormat::F32, KvFormat::F16, KvFormat::Bf16] {
+            for format in KvFormat::of(case) {
                 let data = Data::new(case, format);
                 let sequences: Vec<(usize, usize)> =
                     case.spans.iter().map(|span| span.1).enumerate().collect();
@@ -436,7 +465,7 @@ fn pages_before_the_window_are_not_read() {
 #[test]
 fn a_copied_page_reads_like_the_original() {
     let case = Case { spans: vec![(0, 50)], ..PLAIN };
-    for format in [KvFormat::F32, KvFormat::F16, KvFormat::Bf16] {
+    for format in FORMATS {
         let kernels = kernels(Isa::detect(), 1);
         let data = Data::new(&case, format);
         let mut store = KvStore::new(data.shape(), 5);

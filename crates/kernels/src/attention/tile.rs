@@ -73,8 +73,14 @@ pub(crate) struct Scratch {
     pub(crate) packed: Vec<u32>,
     /// Scores, then weights, `rows x ROW`.
     pub(crate) scores: Vec<f32>,
+    /// What the sums of each row of `packed` are multiplied by to be scores, where queries are integers.
+    pub(crate) factors: Vec<f32>,
     /// Weights as pairs of bf16, `rows x ROW / 2` or as the path likes.
     pub(crate) weights: Vec<u32>,
+    /// The scales of a page's values, `blocks x PAGE`, and of each token the largest.
+    pub(crate) scales: Vec<f32>,
+    /// What sums of integer weights and values of each row are multiplied by.
+    pub(crate) shares: Vec<f32>,
     /// One head of a page, widened to f32.
     pub(crate) wide: Vec<f32>,
     /// The values of up to two pages of which only some tokens may be read, the others zero.
@@ -97,7 +103,11 @@ impl Scratch {
         grow(&mut self.q, MAX_ROWS * self.query_stride);
         grow(&mut self.packed, MAX_ROWS * self.query_stride);
         grow(&mut self.scores, MAX_ROWS * ROW);
-        grow(&mut self.weights, MAX_ROWS * ROW / 2);
+        grow(&mut self.factors, MAX_ROWS);
+        let blocks = shape.format.block().map_or(0, |block| values.div_ceil(block));
+        grow(&mut self.weights, MAX_ROWS * (ROW / 2).max(blocks * PAGE / 2));
+        grow(&mut self.scales, (blocks + 1) * PAGE);
+        grow(&mut self.shares, MAX_ROWS);
         grow(&mut self.wide, PAGE * keys.max(values));
         grow(&mut self.ragged, 2 * values * PAGE);
         if shape.shared() {

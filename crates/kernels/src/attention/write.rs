@@ -2,7 +2,7 @@
 
 use super::{KvFormat, KvLayout, KvShape, KvStore, PAGE, Span};
 use crate::Kernels;
-use crate::isa::attention::narrow;
+use crate::isa::attention::{narrow, whole};
 use crate::isa::level::Level;
 use std::sync::Mutex;
 
@@ -91,12 +91,15 @@ pub(super) struct Page<'s> {
     level: Level,
     /// Keys or values of one head, 16 bits each, `PAGE` rows of the padded dims.
     narrow: Vec<u16>,
+    /// The same in 8 bits.
+    bytes: Vec<u8>,
 }
 
 impl<'s> Page<'s> {
     pub(super) fn new(shape: &'s KvShape, level: Level) -> Page<'s> {
-        let tokens = shape.per_page();
-        Page { shape, level, narrow: vec![0; tokens * shape.key_stride().max(shape.value_stride())] }
+        let numbers = shape.per_page() * shape.key_stride().max(shape.value_stride());
+        let bytes = if shape.format == KvFormat::Q8_0 { numbers } else { 0 };
+        Page { shape, level, narrow: vec![0; numbers], bytes: vec![0; bytes] }
     }
 
     pub(super) fn write(&mut self, page: &mut [u8], run: Run, k: &[f32], v: &[f32]) {
@@ -131,17 +134,69 @@ impl<'s> Page<'s> {
                 let pairs: &[u32] = bytemuck::cast_slice(&self.narrow);
                 transpose(run, pairs, stride / 2, bytemuck::cast_slice_mut(keys));
             }
+            KvFormat::I16 => {
+                let (keys, scales) = keys.split_at_mut(stride * PAGE * 2);
+                self.integers(run, dim, stride, scales, key);
+                let pairs: &[u32] = bytemuck::cast_slice(&self.narrow);
+                transpose(run, pairs, stride / 2, bytemuck::cast_slice_mut(keys));
+            }
+            KvFormat::Q8_0 => {
+                let (keys, scales) = keys.split_at_mut(stride * PAGE);
+                self.integers(run, dim, stride, scales, key);
+                let pairs: &[u16] = bytemuck::cast_slice(&self.bytes);
+                transpose(run, pairs, stride / 2, bytemuck::cast_slice_mut(keys));
+            }
         }
     }
 
     fn values<'x>(&mut self, values: &mut [u8], run: Run, value: impl Fn(usize) -> &'x [f32]) {
         let (dim, stride) = (self.shape.value_dim, self.shape.value_stride());
-        if self.shape.format == KvFormat::Bf16 {
-            self.halves(run, dim, stride, value);
-            interleave(run, &self.narrow, stride, bytemuck::cast_slice_mut(values));
-        } else {
-            self.rows(values, run, dim, stride, value);
+        match self.shape.format {
+            KvFormat::F32 | KvFormat::F16 => self.rows(values, run, dim, stride, value),
+            KvFormat::Bf16 => {
+                self.halves(run, dim, stride, value);
+                interleave(run, &self.narrow, stride, bytemuck::cast_slice_mut(values));
+            }
+            KvFormat::I16 => {
+                let (values, scales) = values.split_at_mut(stride * PAGE * 2);
+                self.integers(run, dim, stride, scales, value);
+                interleave(run, &self.narrow, stride, bytemuck::cast_slice_mut(values));
+            }
+            KvFormat::Q8_0 => {
+                let (values, scales) = values.split_at_mut(stride * PAGE);
+                self.integers(run, dim, stride, scales, value);
+                interleave(run, &self.bytes, stride, values);
+            }
         }
+    }
+
+    /// Rounds the run's rows to integers in `narrow`, or in `bytes`, zeros after each, and stores their scales.
+    fn integers<'x>(
+        &mut self,
+        run: Run,
+        dim: usize,
+        stride: usize,
+        scales: &mut [u8],
+        row: impl Fn(usize) -> &'x [f32],
+    ) {
+        let block = self.shape.format.block().expect("integers have blocks");
+        let small = self.shape.format == KvFormat::Q8_0;
+        for (t, to) in self.narrow.chunks_exact_mut(stride).take(run.tokens).enumerate() {
+            let (codes, padding) = to.split_at_mut(dim);
+            padding.fill(0);
+            let codes = bytemuck::cast_slice_mut::<u16, i16>(codes);
+            for (b, (from, to)) in row(t).chunks(block).zip(codes.chunks_mut(block)).enumerate() {
+                let at = b * PAGE + run.token + t;
+                if small {
+                    let scale = whole(self.level, from, 127.0, true, to);
+                    bytemuck::cast_slice_mut(scales)[at] = half::f16::from_f32(scale).to_bits();
+                } else {
+                    bytemuck::cast_slice_mut(scales)[at] = whole(self.level, from, 32767.0, false, to);
+                }
+            }
+        }
+        // Their low bytes: codes of 8 bits are small enough.
+        self.bytes.iter_mut().zip(&self.narrow).for_each(|(byte, code)| *byte = *code as u8);
     }
 
     /// Writes rows one after the other.
@@ -192,7 +247,7 @@ fn transpose<T: Copy>(run: Run, from: &[T], width: usize, to: &mut [T]) {
 }
 
 /// Writes rows of `width` as halves of pairs of tokens.
-fn interleave(run: Run, from: &[u16], width: usize, to: &mut [u16]) {
+fn interleave<T: Copy>(run: Run, from: &[T], width: usize, to: &mut [T]) {
     for (t, from) in from.chunks_exact(width).take(run.tokens).enumerate() {
         let token = run.token + t;
         let to = &mut to[token / 2 * 2 * width..][..2 * width];

@@ -9,11 +9,13 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod ints;
 mod paths;
+mod turn;
 
 use super::level::{Level, levels};
 use crate::Isa;
-use crate::attention::{KvFormat, KvShape, MAX_ROWS, Scratch, Tile};
+use crate::attention::{KvFormat, MAX_ROWS, Scratch, Tile};
 use crate::cpu::{Amx, Avx512};
 
 /// From this many rows on, widening a page once is cheaper than widening each load.
@@ -73,7 +75,11 @@ pub(crate) fn partition(choice: Choice, tile: &Tile<'_>, part: usize, scratch: &
             _ => {}
         }
     }
-    by_lanes(choice.level, tile, part, scratch);
+    if tile.store.shape().format.block().is_some() {
+        by_integers(choice.level, tile, part, scratch);
+    } else {
+        by_lanes(choice.level, tile, part, scratch);
+    }
 }
 
 /// Rows of a tile that suit the functions: whole register tiles, few enough for their scores to stay in the cache.
@@ -85,12 +91,17 @@ pub(crate) fn tile_rows(choice: Choice, format: KvFormat) -> usize {
 }
 
 levels! {
-    /// Attention in f32, whatever the pages hold.
+    /// Attention in f32, whatever floats the pages hold.
     fn by_lanes(tile: &Tile<'_>, part: usize, scratch: &mut Scratch);
+    /// Attention in integers.
+    fn by_integers(tile: &Tile<'_>, part: usize, scratch: &mut Scratch);
     /// `to = from * factor`, without negative zeros.
     fn scale_into(from: &[f32], factor: f32, to: &mut [f32]);
     /// Rounds numbers to nearest even in a 16-bit format; beyond the range of f16 to its largest number.
     fn narrow(format: KvFormat, from: &[f32], to: &mut [u16]);
+    /// Rounds numbers to multiples of a scale, which is returned: the largest becomes `top`. With `half` the scale is
+    /// one that f16 can hold.
+    fn whole(from: &[f32], top: f32, half: bool, to: &mut [i16]) -> f32;
     /// `to = to * ours + from * theirs`.
     fn blend(to: &mut [f32], ours: f32, from: &[f32], theirs: f32);
     /// `out[s] = sum_h weights[h] * max(0, q_h * k_s)` over the rows `h` of a tile that all see the same keys.
@@ -108,8 +119,10 @@ fn dots(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
 /// # Safety
 /// As [`Lanes`](super::lanes::Lanes): callers have the instruction set.
 mod generic {
+    use super::ints::{Bytes, Integers, Words};
     use super::paths::{Bf16, F16, F32, Path, Plain, query_words};
-    use super::{KvFormat, KvShape, Scratch, Tile, WIDEN};
+    use super::turn::turn;
+    use super::{KvFormat, Scratch, Tile, WIDEN};
     use crate::attention::{LOWEST, PAGE, PARTITION, QUERY_BLOCK, ROW};
     use crate::isa::lanes::{Lanes, exp_down, load_part, store_part, sum, tanh};
     use std::ops::Range;
@@ -122,8 +135,32 @@ mod generic {
                 KvFormat::F32 => run::<L, Plain<F32>>(tile, part, scratch),
                 KvFormat::F16 => run::<L, Plain<F16>>(tile, part, scratch),
                 KvFormat::Bf16 => run::<L, Plain<Bf16>>(tile, part, scratch),
+                KvFormat::I16 | KvFormat::Q8_0 => unreachable!("integers have a path of their own"),
             }
         }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn by_integers<L: Lanes>(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            match tile.store.shape().format {
+                KvFormat::Q8_0 => run::<L, Integers<Bytes>>(tile, part, scratch),
+                _ => run::<L, Integers<Words>>(tile, part, scratch),
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn whole<L: Lanes>(from: &[f32], top: f32, half: bool, to: &mut [i16]) -> f32 {
+        assert_eq!(from.len(), to.len());
+        let exact = from.iter().fold(0.0_f32, |most, x| most.max(x.abs())) / top;
+        let scale = if half { half::f16::from_f32(exact).to_f32() } else { exact };
+        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        for (to, x) in to.iter_mut().zip(from) {
+            *to = (x * inverse).clamp(-top, top).round_ties_even() as i16;
+        }
+        scale
     }
 
     // These two vectorise by themselves once they are compiled for the level.
@@ -176,6 +213,7 @@ mod generic {
                 KvFormat::F32 => index_by::<L, Plain<F32>>(tile, weights, scratch, out),
                 KvFormat::F16 => index_by::<L, Plain<F16>>(tile, weights, scratch, out),
                 KvFormat::Bf16 => index_by::<L, Plain<Bf16>>(tile, weights, scratch, out),
+                KvFormat::I16 | KvFormat::Q8_0 => unreachable!("latent vectors are floats"),
             }
         }
     }
@@ -207,63 +245,6 @@ mod generic {
                         store_part(total, out.as_mut_ptr(), out.len());
                     }
                 }
-            }
-        }
-    }
-
-    /// The values of a page that holds keys only, in the layout of values.
-    #[inline(always)]
-    pub(super) fn turn(shape: &KvShape, keys: &[u8], to: &mut [u32]) {
-        let stride = shape.value_stride();
-        let dims = shape.key_stride().min(stride);
-        match shape.format {
-            KvFormat::F32 => turn_columns::<u32>(bytemuck::cast_slice(keys), dims, stride, to),
-            KvFormat::F16 => {
-                let to = bytemuck::cast_slice_mut(to);
-                turn_columns::<u16>(bytemuck::cast_slice(keys), dims, stride, to);
-            }
-            KvFormat::Bf16 => turn_pairs(bytemuck::cast_slice(keys), dims, stride, to),
-        }
-    }
-
-    /// Dims that are turned together: a cache line of each row that is written.
-    const TURN: usize = 16;
-
-    /// Columns of `dims` numbers as rows of `stride`.
-    #[inline(always)]
-    fn turn_columns<T: Copy + Default>(keys: &[T], dims: usize, stride: usize, to: &mut [T]) {
-        assert!(keys.len() >= dims * PAGE && to.len() >= PAGE * stride && dims <= stride);
-        let mut blocks = keys[..dims * PAGE].chunks_exact(TURN * PAGE);
-        for (i, block) in blocks.by_ref().enumerate() {
-            for (token, to) in to.chunks_exact_mut(stride).take(PAGE).enumerate() {
-                let mut row = [T::default(); TURN];
-                for (to, dim) in row.iter_mut().zip(block.chunks_exact(PAGE)) {
-                    *to = dim[token];
-                }
-                to[i * TURN..(i + 1) * TURN].copy_from_slice(&row);
-            }
-        }
-        let whole = dims - dims % TURN;
-        for (dim, tokens) in blocks.remainder().chunks_exact(PAGE).enumerate() {
-            for (to, token) in to.chunks_exact_mut(stride).zip(tokens) {
-                to[whole + dim] = *token;
-            }
-        }
-    }
-
-    /// Pairs of dims of tokens as pairs of tokens of dims; dims come in whole blocks.
-    #[inline(always)]
-    fn turn_pairs(keys: &[u32], dims: usize, stride: usize, to: &mut [u32]) {
-        assert!(keys.len() >= dims / 2 * PAGE && to.len() >= PAGE / 2 * stride && dims <= stride);
-        for (i, block) in keys[..dims / 2 * PAGE].chunks_exact(TURN / 2 * PAGE).enumerate() {
-            for (pair, to) in to.chunks_exact_mut(stride).take(PAGE / 2).enumerate() {
-                let mut row = [0; TURN];
-                for (to, dim) in row.chunks_exact_mut(2).zip(block.chunks_exact(PAGE)) {
-                    let (first, second) = (dim[2 * pair], dim[2 * pair + 1]);
-                    to[0] = first & 0xffff | second << 16;
-                    to[1] = first >> 16 | second & 0xffff_0000;
-                }
-                to[i * TURN..(i + 1) * TURN].copy_from_slice(&row);
             }
         }
     }
@@ -307,7 +288,8 @@ mod generic {
                 unsafe {
                     let from = scratch.q.as_ptr().add((row + r) * from_stride);
                     let to = scratch.packed.as_mut_ptr().add(row * words + r * QUERY_BLOCK);
-                    P::pack_query(from, to, tile * QUERY_BLOCK, words / QUERY_BLOCK);
+                    scratch.factors[row + r] =
+                        P::pack_query(from, to, tile * QUERY_BLOCK, words / QUERY_BLOCK);
                 }
             }
             row += tile;
@@ -465,9 +447,9 @@ mod generic {
         for page in pages.clone() {
             let (keys, mut values) = tile.store.head(tile.pages[page], tile.kv_head);
             let next = if page + 1 < pages.end {
-                tile.store.head(tile.pages[page + 1], tile.kv_head).1
+                tile.store.head(tile.pages[page + 1], tile.kv_head).1.as_ptr()
             } else {
-                values
+                values.as_ptr()
             };
             let column = page * PAGE % PARTITION;
             let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
@@ -475,7 +457,7 @@ mod generic {
                 turn(&shape, keys, &mut scratch.turned);
                 values = bytemuck::cast_slice(&scratch.turned[..]);
             }
-            if here.len() < PAGE {
+            if here.len() < PAGE && !P::MASKS {
                 tile.store.copy_values(
                     values,
                     here.start % PAGE..here.start % PAGE + here.len(),
@@ -486,6 +468,7 @@ mod generic {
             // SAFETY: a head's values are PAGE tokens of stride dims; the scratch has MAX_ROWS rows of each kind.
             unsafe {
                 let mut values = values.as_ptr();
+                P::weigh(tile, values, stride, column, &here, scratch);
                 if wide {
                     P::widen_values(values, stride, scratch.wide.as_mut_ptr());
                     values = scratch.wide.as_ptr().cast();
@@ -497,9 +480,9 @@ mod generic {
                         let acc = scratch.part.acc.as_mut_ptr().add(row * stride);
                         let from = row * ROW + column;
                         if wide {
-                            weigh::<L, Plain<F32>>(rows, from, values, next.as_ptr(), stride, scratch, acc);
+                            weigh::<L, Plain<F32>>(rows, from, values, next, stride, scratch, acc);
                         } else {
-                            weigh::<L, P>(rows, from, values, next.as_ptr(), stride, scratch, acc);
+                            weigh::<L, P>(rows, from, values, next, stride, scratch, acc);
                         }
                     }
                     row += rows;

@@ -68,7 +68,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(args: CheckArgs, context: &Context) -> Result<()> {
     let golden = Golden::read(&args.golden)?;
-    let kv = if args.as_run { KvFormat::F16 } else { KvFormat::F32 };
+    let kv = if args.as_run { KvFormat::I16 } else { KvFormat::F32 };
     let tokens = golden.ids.len() + golden.greedy.len();
     let quant = args.quant.quant;
     let options =

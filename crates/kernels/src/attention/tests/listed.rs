@@ -10,6 +10,7 @@ fn stored(format: KvFormat, x: &[f32]) -> Vec<f32> {
         KvFormat::F32 => *x,
         KvFormat::F16 => f16::from_f32(*x).to_f32(),
         KvFormat::Bf16 => bf16::from_f32(*x).to_f32(),
+        KvFormat::I16 | KvFormat::Q8_0 => unreachable!("latent vectors are floats"),
     };
     x.iter().map(round).collect()
 }

@@ -7,7 +7,8 @@
 
 #![allow(unsafe_code)]
 
-use super::generic::{intersect, mask, turn};
+use super::generic::{intersect, mask};
+use super::turn::turn;
 use crate::attention::{MAX_ROWS, PAGE, PARTITION, QUERY_BLOCK, ROW, Scratch, Tile};
 use crate::cpu::Amx;
 use crate::isa::lanes::{Bf16x32, F32x16, Lanes, exp_down, sum};

@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::attention::{PAGE, QUERY_BLOCK, ROW, Scratch};
+use crate::attention::{PAGE, QUERY_BLOCK, ROW, Scratch, Tile};
 use crate::isa::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::lanes::{Bf16x32, F32x16, sum};
@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Register tiles up to this many rows, which wait for memory, ask for the page that follows.
-const PREFETCH_ROWS: usize = 4;
+pub(super) const PREFETCH_ROWS: usize = 4;
 
 /// What one storage format does at one level.
 ///
@@ -28,8 +28,12 @@ pub(super) trait Path<L: Lanes> {
     /// Numbers per word of a packed query.
     const PER_WORD: usize;
 
-    /// Packs one query for `scores`: block `b` of [`QUERY_BLOCK`] words goes to `to + b * step`.
-    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize);
+    /// Whether weights of zero make whatever a page holds in their places count as nothing.
+    const MASKS: bool = false;
+
+    /// Packs one query for `scores`: block `b` of [`QUERY_BLOCK`] words goes to `to + b * step`. Returns what the
+    /// sums of its products are then to be multiplied by.
+    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) -> f32;
     /// The keys as `Plain<F32>` takes them.
     unsafe fn widen_keys(keys: *const u8, stride: usize, to: *mut f32);
     /// The values as `Plain<F32>` takes them.
@@ -45,6 +49,17 @@ pub(super) trait Path<L: Lanes> {
     );
     /// Brings a row's weights into the form that `values` takes; their sum if that changed them.
     unsafe fn finish_weights(row: usize, columns: &Range<usize>, scratch: &mut Scratch) -> Option<f32>;
+    /// Brings the weights of a page, whose first is at `column`, into the form that `values` takes, for all rows.
+    /// Something is to be seen only of the positions `here`.
+    unsafe fn weigh(
+        _tile: &Tile<'_>,
+        _values: *const u8,
+        _stride: usize,
+        _column: usize,
+        _here: &Range<usize>,
+        _scratch: &mut Scratch,
+    ) {
+    }
     /// Adds a page's values, weighted, to `C` vectors from `dim` on of `R` rows of `acc`. `from` is the index of
     /// the first row's weight of the page's first token.
     unsafe fn values<const R: usize, const C: usize>(
@@ -145,7 +160,7 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
     const PER_WORD: usize = 1;
 
     #[inline(always)]
-    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) {
+    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) -> f32 {
         // SAFETY: the caller's promise.
         unsafe {
             for block in 0..blocks {
@@ -155,6 +170,7 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
                 }
             }
         }
+        1.0
     }
 
     #[inline(always)]
@@ -284,7 +300,7 @@ impl Path<F32x16> for Dot {
     const PER_WORD: usize = 2;
 
     #[inline(always)]
-    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) {
+    unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) -> f32 {
         // SAFETY: the caller's promise.
         unsafe {
             for block in 0..blocks {
@@ -293,6 +309,7 @@ impl Path<F32x16> for Dot {
                 words.store(to.add(block * step).cast());
             }
         }
+        1.0
     }
 
     unsafe fn widen_keys(_keys: *const u8, _stride: usize, _to: *mut f32) {

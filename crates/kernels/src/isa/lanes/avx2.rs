@@ -2,16 +2,59 @@
 
 #![allow(unsafe_code)]
 
-use super::Lanes;
+use super::{Lanes, Pairs};
 use std::arch::x86_64::*;
 
 /// Eight f32.
 #[derive(Clone, Copy)]
 pub(crate) struct F32x8(__m256);
 
+/// Eight pairs of 16-bit integers, or sums.
+#[derive(Clone, Copy)]
+pub(crate) struct I16x16(__m256i);
+
+impl Pairs<F32x8> for I16x16 {
+    #[inline(always)]
+    unsafe fn zero() -> I16x16 {
+        // SAFETY: the caller has AVX2.
+        I16x16(unsafe { _mm256_setzero_si256() })
+    }
+
+    #[inline(always)]
+    unsafe fn splat(pair: u32) -> I16x16 {
+        // SAFETY: the caller has AVX2.
+        I16x16(unsafe { _mm256_set1_epi32(pair as i32) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const i16) -> I16x16 {
+        // SAFETY: the caller has AVX2 and eight pairs.
+        I16x16(unsafe { _mm256_loadu_si256(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const i8) -> I16x16 {
+        // SAFETY: the caller has AVX2 and eight pairs.
+        I16x16(unsafe { _mm256_cvtepi8_epi16(_mm_loadu_si128(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn dot(self, other: I16x16, sum: I16x16) -> I16x16 {
+        // SAFETY: the caller has AVX2.
+        I16x16(unsafe { _mm256_add_epi32(sum.0, _mm256_madd_epi16(self.0, other.0)) })
+    }
+
+    #[inline(always)]
+    unsafe fn to_floats(self) -> F32x8 {
+        // SAFETY: the caller has AVX2.
+        F32x8(unsafe { _mm256_cvtepi32_ps(self.0) })
+    }
+}
+
 impl Lanes for F32x8 {
     const N: usize = 8;
     const ROWS: usize = 6;
+    type Pairs = I16x16;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F32x8 {
@@ -44,6 +87,15 @@ impl Lanes for F32x8 {
             let top = _mm256_set1_ps(65504.0);
             let x = _mm256_max_ps(_mm256_set1_ps(-65504.0), _mm256_min_ps(top, self.0));
             _mm_storeu_si128(to.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_two_i16(first: F32x8, second: F32x8, to: *mut i16) {
+        // SAFETY: the caller has AVX2 and room for sixteen numbers.
+        unsafe {
+            let packed = _mm256_packs_epi32(_mm256_cvtps_epi32(first.0), _mm256_cvtps_epi32(second.0));
+            _mm256_storeu_si256(to.cast(), _mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
         }
     }
 

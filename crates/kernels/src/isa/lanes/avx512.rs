@@ -2,7 +2,8 @@
 
 #![allow(unsafe_code)]
 
-use super::Lanes;
+use super::{Lanes, Pairs};
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Sixteen f32.
@@ -12,6 +13,64 @@ pub(crate) struct F32x16(__m512);
 /// Sixteen pairs of bf16.
 #[derive(Clone, Copy)]
 pub(crate) struct Bf16x32(__m512bh);
+
+/// Sixteen pairs of 16-bit integers, or sums.
+#[derive(Clone, Copy)]
+pub(crate) struct I16x32(__m512i);
+
+/// `_mm512_dpwssd_epi32`. As assembly, because the compiler makes a product and a sum of it where it thinks these to be
+/// the faster way, and the multipliers are what every loop here waits for.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+pub(crate) fn dot_words(mut sum: __m512i, x: __m512i, y: __m512i) -> __m512i {
+    // SAFETY: registers only.
+    unsafe {
+        asm!(
+            "vpdpwssd {sum}, {x}, {y}",
+            sum = inout(zmm_reg) sum, x = in(zmm_reg) x, y = in(zmm_reg) y,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+impl Pairs<F32x16> for I16x32 {
+    #[inline(always)]
+    unsafe fn zero() -> I16x32 {
+        // SAFETY: the caller has AVX-512.
+        I16x32(unsafe { _mm512_setzero_si512() })
+    }
+
+    #[inline(always)]
+    unsafe fn splat(pair: u32) -> I16x32 {
+        // SAFETY: the caller has AVX-512.
+        I16x32(unsafe { _mm512_set1_epi32(pair as i32) })
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const i16) -> I16x32 {
+        // SAFETY: the caller has AVX-512 and sixteen pairs.
+        I16x32(unsafe { _mm512_loadu_si512(from.cast()) })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const i8) -> I16x32 {
+        // SAFETY: the caller has AVX-512 and sixteen pairs.
+        I16x32(unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.cast())) })
+    }
+
+    #[inline(always)]
+    unsafe fn dot(self, other: I16x32, sum: I16x32) -> I16x32 {
+        // SAFETY: the caller has AVX-512 VNNI.
+        I16x32(unsafe { dot_words(sum.0, self.0, other.0) })
+    }
+
+    #[inline(always)]
+    unsafe fn to_floats(self) -> F32x16 {
+        // SAFETY: the caller has AVX-512.
+        F32x16(unsafe { _mm512_cvtepi32_ps(self.0) })
+    }
+}
 
 impl F32x16 {
     /// Widens sixteen consecutive bf16 numbers.
@@ -83,6 +142,7 @@ impl Bf16x32 {
 impl Lanes for F32x16 {
     const N: usize = 16;
     const ROWS: usize = 12;
+    type Pairs = I16x32;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> F32x16 {
@@ -115,6 +175,16 @@ impl Lanes for F32x16 {
             let top = _mm512_set1_ps(65504.0);
             let x = _mm512_max_ps(_mm512_set1_ps(-65504.0), _mm512_min_ps(top, self.0));
             _mm256_storeu_si256(to.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(x));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_two_i16(first: F32x16, second: F32x16, to: *mut i16) {
+        // SAFETY: the caller has AVX-512 and room for thirty-two numbers.
+        unsafe {
+            let packed = _mm512_packs_epi32(_mm512_cvtps_epi32(first.0), _mm512_cvtps_epi32(second.0));
+            let order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+            _mm512_storeu_si512(to.cast(), _mm512_permutexvar_epi64(order, packed));
         }
     }
 

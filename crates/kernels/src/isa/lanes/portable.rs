@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use super::Lanes;
+use super::{Lanes, Pairs};
 
 /// Eight f32.
 #[derive(Clone, Copy)]
@@ -36,9 +36,60 @@ fn widen(half: u16) -> f32 {
     f32::from_bits(bits | special | (u32::from(half & 0x8000) << 16))
 }
 
+/// Eight pairs of 16-bit integers, or sums.
+#[derive(Clone, Copy)]
+pub(crate) struct PairsX8([i32; 8]);
+
+/// A pair's halves.
+#[inline(always)]
+fn halves(pair: i32) -> (i32, i32) {
+    (i32::from(pair as i16), pair >> 16)
+}
+
+impl Pairs<P32x8> for PairsX8 {
+    #[inline(always)]
+    unsafe fn zero() -> PairsX8 {
+        PairsX8([0; 8])
+    }
+
+    #[inline(always)]
+    unsafe fn splat(pair: u32) -> PairsX8 {
+        PairsX8([pair as i32; 8])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const i16) -> PairsX8 {
+        // SAFETY: the caller vouches for eight pairs.
+        PairsX8(unsafe { from.cast::<[i32; 8]>().read_unaligned() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const i8) -> PairsX8 {
+        // SAFETY: the caller vouches for eight pairs.
+        let pairs = unsafe { from.cast::<[[i8; 2]; 8]>().read_unaligned() };
+        PairsX8(pairs.map(|[first, second]| i32::from(first) & 0xffff | i32::from(second) << 16))
+    }
+
+    #[inline(always)]
+    unsafe fn dot(self, other: PairsX8, sum: PairsX8) -> PairsX8 {
+        let mut out = sum.0;
+        for ((sum, x), y) in out.iter_mut().zip(self.0).zip(other.0) {
+            let (x, y) = (halves(x), halves(y));
+            *sum += x.0 * y.0 + x.1 * y.1;
+        }
+        PairsX8(out)
+    }
+
+    #[inline(always)]
+    unsafe fn to_floats(self) -> P32x8 {
+        P32x8(self.0.map(|x| x as f32))
+    }
+}
+
 impl Lanes for P32x8 {
     const N: usize = 8;
     const ROWS: usize = 2;
+    type Pairs = PairsX8;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> P32x8 {
@@ -68,6 +119,13 @@ impl Lanes for P32x8 {
         let halves = self.0.map(|x| half::f16::from_f32_const(x.clamp(-65504.0, 65504.0)).to_bits());
         // SAFETY: the caller vouches for room for eight numbers.
         unsafe { to.cast::<[u16; 8]>().write_unaligned(halves) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_two_i16(first: P32x8, second: P32x8, to: *mut i16) {
+        let words = [first, second].map(|x| x.map(|x| x + MAGIC - MAGIC).0.map(|x| x as i16));
+        // SAFETY: the caller vouches for room for sixteen numbers.
+        unsafe { to.cast::<[[i16; 8]; 2]>().write_unaligned(words) }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 use super::Runner;
 use super::row::{Kind, Row};
 use crate::error::{AppError, Result};
-use sampan::Prepared;
+use sampan::{KvFormat, Prepared};
 use sampan_weights::Kind as FileKind;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -41,6 +41,16 @@ pub(super) struct About {
     pub(super) peak_memory: Option<u64>,
 }
 
+/// The peer's format of keys and values that is as large as ours.
+pub(super) fn cache_format(kv: KvFormat) -> &'static str {
+    match kv {
+        KvFormat::F32 => "f32",
+        KvFormat::Bf16 => "bf16",
+        KvFormat::F16 | KvFormat::I16 => "f16",
+        KvFormat::Q8_0 => "q8_0",
+    }
+}
+
 /// A running peer.
 pub(super) struct Peer {
     child: Child,
@@ -52,17 +62,18 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Starts the interpreter; the model is not loaded yet. `cells`: tokens that its cache must hold.
+    /// Starts the interpreter; the model is not loaded yet. `cells`: tokens that its cache must hold, in the peer's format
+    /// `cache`.
     pub(super) fn start(
         python: &Path,
         file: &Path,
         threads: usize,
-        cells: usize,
+        (cells, cache): (usize, &'static str),
         streams: usize,
     ) -> Result<Peer> {
         let mut command = Command::new(python);
         command.args(["-u", "-c", SCRIPT]).arg(file);
-        command.args([threads, cells, streams].map(|n| n.to_string()));
+        command.args([threads, cells, streams].map(|n| n.to_string())).arg(cache);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let missing = |e: std::io::Error| {
             let what = format!("cannot start the Python interpreter {}: {e}", python.display());

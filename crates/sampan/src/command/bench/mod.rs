@@ -78,6 +78,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
     let mut progress = Progress::new(context.terminal, args.json);
     let threads = prepared.kernels.pool().threads();
     let start = |cells: usize, streams: usize| {
+        let cells = (cells, compare::cache_format(prepared.kv));
         file.as_ref().map(|file| Peer::start(&args.python, file, threads, cells, streams)).transpose()
     };
     let load = match args.load {

@@ -1,6 +1,6 @@
 """The other side of `sampan bench --compare`: llama.cpp, through the low-level interface of its Python package.
 
-Arguments: MODEL THREADS CELLS STREAMS. Each line on standard input asks for something, each answer is a line of JSON.
+Arguments: MODEL THREADS CELLS STREAMS CACHE. Each line on standard input asks for something, each answer is a line of JSON.
 Between questions the process waits in a read. Tokens are made up; the text that they stand for does not matter.
 """
 
@@ -26,6 +26,9 @@ except ImportError as missing:
         "`pip install llama-cpp-python` builds it; --python names the interpreter that has it",
     )
 
+# ggml's numbers of formats; the package does not name all of them.
+TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
+
 complaints = []
 
 
@@ -36,8 +39,9 @@ def log(level, text, _):
 
 
 class Peer:
-    def __init__(self, path, threads, cells, streams):
+    def __init__(self, path, threads, cells, streams, cache):
         self.path, self.threads, self.cells, self.streams = path, threads, cells, streams
+        self.cache = cache
         self.filled = None
 
     def open(self):
@@ -52,6 +56,7 @@ class Peer:
         params.n_batch = 2048
         params.n_ubatch = 512
         params.n_seq_max = self.streams
+        params.type_k = params.type_v = TYPES[self.cache]
         params.n_threads = params.n_threads_batch = self.threads
         params.kv_unified = True
         params.swa_full = False
@@ -158,7 +163,7 @@ say(
     version=f"llama-cpp-python {llama.__version__}",
     system=llama.llama_print_system_info().decode(errors="replace").strip(),
 )
-peer = Peer(sys.argv[1], *map(int, sys.argv[2:5]))
+peer = Peer(sys.argv[1], *map(int, sys.argv[2:5]), sys.argv[5])
 for line in sys.stdin:
     words = line.split()
     peer.answer(words[0], list(map(int, words[1:])))

@@ -169,7 +169,8 @@ impl Report<'_> {
         );
         if let Some(peer) = &self.peer {
             let memory = peer.peak_memory.map_or(String::new(), |n| format!(", peak memory {}", bytes(n)));
-            facts.add("llama.cpp", format!("{}, f16 cache{memory}\n{}", peer.version, peer.system));
+            let cache = super::compare::cache_format(self.prepared.kv);
+            facts.add("llama.cpp", format!("{}, {cache} cache{memory}\n{}", peer.version, peer.system));
         }
         facts
     }

@@ -36,8 +36,8 @@ pub(crate) struct FitArgs {
     /// Tokens that prompt and answer may have together [default: as `run` would take]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
-    /// How keys and values of past tokens are kept: f16, bf16 or f32
-    #[arg(long, value_name = "FORMAT", default_value = "f16", value_parser = kv_format)]
+    /// How keys and values of past tokens are kept, as in `run`
+    #[arg(long, value_name = "FORMAT", default_value = "i16", value_parser = kv_format)]
     kv: KvFormat,
     /// Print one JSON object with every figure
     #[arg(long)]

@@ -4,27 +4,12 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::{Rows16, methods};
+use crate::isa::lanes::dot_words;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512Rows;
 
-/// `_mm512_dpwssd_epi32`. As assembly, because the compiler makes a product and a sum of it where it thinks these to be
-/// the faster way, and the multipliers are what every loop here waits for.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vnni")]
-fn dot_words(mut sum: __m512i, x: __m512i, y: __m512i) -> __m512i {
-    // SAFETY: registers only.
-    unsafe {
-        asm!(
-            "vpdpwssd {sum}, {x}, {y}",
-            sum = inout(zmm_reg) sum, x = in(zmm_reg) x, y = in(zmm_reg) y,
-            options(pure, nomem, nostack, preserves_flags),
-        );
-    }
-    sum
-}
-
-/// The same with the pair at `y` in every place.
+/// [`dot_words`] with the pair at `y` in every place.
 ///
 /// # Safety
 /// There is a pair.
