@@ -20,6 +20,42 @@ pub enum Pooling {
     First,
 }
 
+impl Pooling {
+    /// GGUF's number for it, under `{architecture}.pooling_type`.
+    pub fn number(self) -> u32 {
+        match self {
+            Pooling::Mean => 1,
+            Pooling::First => 2,
+            Pooling::Last => 3,
+        }
+    }
+
+    /// The kind that has this number in GGUF.
+    pub fn of_number(number: u64) -> Option<Pooling> {
+        [Pooling::Mean, Pooling::First, Pooling::Last]
+            .into_iter()
+            .find(|kind| u64::from(kind.number()) == number)
+    }
+
+    /// What sentence-transformers call it in `1_Pooling/config.json`.
+    pub fn mode(self) -> &'static str {
+        match self {
+            Pooling::Last => "pooling_mode_lasttoken",
+            Pooling::Mean => "pooling_mode_mean_tokens",
+            Pooling::First => "pooling_mode_cls_token",
+        }
+    }
+
+    /// What the files of a model say: `{architecture}.pooling_type` of GGUF, `1_Pooling/config.json` of sentence-transformers;
+    /// `None`: nothing.
+    ///
+    /// # Errors
+    /// A kind that is not known, or a model that makes no vectors.
+    pub fn stated(model: &str, checkpoint: &Checkpoint) -> Result<Option<Pooling>, Error> {
+        stated_pooling(model, checkpoint)
+    }
+}
+
 impl FromStr for Pooling {
     type Err = String;
 
@@ -204,8 +240,6 @@ fn normalize(vector: &mut [f32]) {
     }
 }
 
-/// What the files say about pooling: `{architecture}.pooling_type` of GGUF, `1_Pooling/config.json` of
-/// sentence-transformers.
 fn stated_pooling(model: &str, checkpoint: &Checkpoint) -> Result<Option<Pooling>, Error> {
     let unsuited = |why: String, instead: &str| {
         Err(Error::Unsuited { model: model.to_owned(), why, instead: instead.to_owned() })
@@ -215,9 +249,7 @@ fn stated_pooling(model: &str, checkpoint: &Checkpoint) -> Result<Option<Pooling
         let key = format!("{}.pooling_type", metadata.need_str("general.architecture")?);
         return match metadata.u64(&key)? {
             None => Ok(None),
-            Some(1) => Ok(Some(Pooling::Mean)),
-            Some(2) => Ok(Some(Pooling::First)),
-            Some(3) => Ok(Some(Pooling::Last)),
+            Some(number) if Pooling::of_number(number).is_some() => Ok(Pooling::of_number(number)),
             Some(0) => {
                 unsuited(format!("{key} = 0: it makes no vector of a text"), "name one with --pooling")
             }
@@ -236,12 +268,7 @@ fn stated_pooling(model: &str, checkpoint: &Checkpoint) -> Result<Option<Pooling
     let read = std::fs::read(&path).ok();
     let config: Option<serde_json::Value> = read.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let on = |key: &str| config.as_ref().is_some_and(|config| config[key] == true);
-    let modes = [
-        ("pooling_mode_lasttoken", Pooling::Last),
-        ("pooling_mode_mean_tokens", Pooling::Mean),
-        ("pooling_mode_cls_token", Pooling::First),
-    ];
-    let mut named = modes.into_iter().filter(|(key, _)| on(key)).map(|(_, pooling)| pooling);
+    let mut named = [Pooling::Last, Pooling::Mean, Pooling::First].into_iter().filter(|kind| on(kind.mode()));
     match (named.next(), named.next()) {
         (Some(pooling), None) => Ok(Some(pooling)),
         _ => unsuited(

@@ -3,9 +3,8 @@
 use crate::Error;
 use crate::encoder::{Encoder, Output};
 use crate::load::Prepared;
-use sampan_model::{Logits, Model};
+use sampan_model::{Logits, Model, labels};
 use sampan_text::Special;
-use sampan_weights::Checkpoint;
 use std::sync::Arc;
 
 /// What documents are for when nothing else is said.
@@ -30,14 +29,15 @@ pub struct Score {
 #[derive(Debug)]
 pub struct Reranker {
     encoder: Encoder,
-    /// Rows of the head.
+    /// The row of the head that says yes.
     yes: usize,
-    no: usize,
+    /// The row that says no; without one, the other says both.
+    no: Option<usize>,
 }
 
 impl Reranker {
-    /// Loads a model: a causal one whose vocabulary has the words `yes` and `no`, or a GGUF file with a head of those
-    /// two rows.
+    /// Loads a model: a causal one whose vocabulary has the words `yes` and `no`, or one with a head of those two rows or of
+    /// their difference.
     ///
     /// # Errors
     /// What is wrong with the files, or a model that cannot say `yes` and `no`.
@@ -58,8 +58,11 @@ impl Reranker {
             None => encoder.tokenizer.id_of(word).map(|id| id as usize),
             Some(labels) => labels.iter().position(|label| label == word),
         };
+        if labels.as_ref().is_some_and(|labels| labels.len() == 1) {
+            return Ok(Reranker { encoder, yes: 0, no: None });
+        }
         match (place("yes"), place("no")) {
-            (Some(yes), Some(no)) => Ok(Reranker { encoder, yes, no }),
+            (Some(yes), no @ Some(_)) => Ok(Reranker { encoder, yes, no }),
             _ => Err(unsuited(&encoder.name, "it has no outputs for the words `yes` and `no`")),
         }
     }
@@ -92,8 +95,9 @@ impl Reranker {
         let (yes, no) = (self.yes, self.no);
         self.encoder.run(&ids, Output::Logits, Logits::Last, &mut |at, logits| {
             if !logits.is_empty() {
-                // Softmax over two logits.
-                scores[at] = 1.0 / (1.0 + (logits[no] - logits[yes]).exp());
+                // Softmax over two logits, of which only their difference counts.
+                let against = no.map_or(0.0, |no| logits[no]);
+                scores[at] = 1.0 / (1.0 + (against - logits[yes]).exp());
             }
         });
         if scores.iter().any(|score| score.is_nan()) {
@@ -116,19 +120,7 @@ fn own_labels(prepared: &Prepared) -> Result<Option<Vec<String>>, Error> {
     match prepared.plan.head {
         None => Err(unsuited(&prepared.name, "it has no head: it makes vectors")),
         Some(head) if head.rows == prepared.plan.vocab => Ok(None),
-        Some(head) => labels(&prepared.checkpoint, head.rows).map(Some),
-    }
-}
-
-/// What the rows of a head of its own mean.
-fn labels(checkpoint: &Checkpoint, rows: usize) -> Result<Vec<String>, Error> {
-    let metadata = checkpoint.metadata();
-    let key = format!("{}.classifier.output_labels", metadata.need_str("general.architecture")?);
-    let labels = metadata.strs(&key)?.ok_or_else(|| metadata.missing(&key))?;
-    match labels.len() == rows {
-        true => Ok(labels.to_vec()),
-        false => {
-            Err(metadata.error(&key, format!("{} labels for a head of {rows} rows", labels.len())).into())
-        }
+        Some(_) => labels(&prepared.checkpoint, &prepared.plan)
+            .map_err(|source| Error::Plan { model: prepared.name.clone(), source }),
     }
 }

@@ -104,6 +104,16 @@ pub enum PlanError {
         /// Its rows.
         rows: usize,
     },
+    /// A head of rows that are no tokens, and not as many names for them.
+    #[error("{key} names {labels} outputs of a head of {rows} rows")]
+    Labels {
+        /// Where the names should be.
+        key: String,
+        /// Names.
+        labels: usize,
+        /// Rows.
+        rows: usize,
+    },
     /// Reading the checkpoint failed.
     #[error(transparent)]
     Weights(#[from] sampan_weights::Error),

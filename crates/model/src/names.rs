@@ -20,6 +20,7 @@ const GLOBAL: &[(&str, &str)] = &[
     ("embed_tokens", "token_embd"),
     ("norm", "output_norm"),
     ("lm_head", "output"),
+    ("score", "cls.output"),
     ("rope_freqs", "rope_freqs"),
 ];
 
@@ -81,7 +82,7 @@ impl Names {
     /// The file's name for a tensor outside the layers, for example `("norm", "weight")`; a part may be empty.
     pub(crate) fn global(&self, module: &str, part: &str) -> String {
         match self.dialect {
-            Dialect::HuggingFace if module == "lm_head" => join(module, part),
+            Dialect::HuggingFace if matches!(module, "lm_head" | "score") => join(module, part),
             Dialect::HuggingFace => format!("{}{}", self.prefix, join(module, part)),
             Dialect::Gguf => join(self.lookup(GLOBAL, module), part),
         }

@@ -150,7 +150,7 @@ impl Quant {
 const LEAST_ROWS: usize = 16;
 
 /// Modules that gate, route or mix: small, and everything after them depends on them.
-const STAY_FLOAT: [&str; 11] = [
+const STAY_FLOAT: [&str; 12] = [
     "in_proj_a",
     "in_proj_b",
     "conv1d",
@@ -162,6 +162,7 @@ const STAY_FLOAT: [&str; 11] = [
     "laurel",
     "per_layer_model_projection",
     "cls.output",
+    "score",
 ];
 
 /// The format, or the next larger one whose blocks fill rows of `cols`.

@@ -10,6 +10,7 @@
 
 mod adapter;
 mod checkpoint;
+pub mod copy;
 mod dtype;
 mod error;
 mod folder;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 const NO: &str = "split.no";
 pub(crate) const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
+/// What parts say about their set.
+pub(crate) const KEYS: [&str; 3] = [NO, COUNT, TENSORS];
 
 /// `NAME-00002-of-00003.gguf` taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,7 @@ use super::target::Types;
 use super::tensors::Layout;
 use super::{ExportError, Exported, json, published};
 use crate::config::Config;
+use crate::labels::labels;
 use crate::plan::{Plan, PlanOptions, TensorId};
 use sampan_kernels::Format;
 use sampan_weights::{Checkpoint, Kind, safetensors};
@@ -62,6 +63,7 @@ pub fn folder(
     let types = Types::Safetensors { main, all: options.dtype.is_some(), four_bits };
     let layout = Layout::new(checkpoint, &plan, &draft, types)?;
     config.extend(typed(main, four_bits));
+    config.extend(ranks(checkpoint, &plan, &published)?);
     config.extend(options.keys.clone());
     let mut writer = safetensors::Writer::new();
     writer.set("format", "pt");
@@ -96,6 +98,24 @@ fn in_four_bits(plan: &Plan) -> bool {
         (spec.format == Format::MXFP4) == experts.contains(&id)
     };
     !experts.is_empty() && plan.tensors.iter().enumerate().all(four)
+}
+
+/// What config.json says of a head that ranks.
+fn ranks(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    published: &published::Published,
+) -> Result<Map<String, Value>, ExportError> {
+    let Some(labels) = labels(checkpoint, plan)? else { return Ok(Map::new()) };
+    let class = published.class.replace("ForCausalLM", "ForSequenceClassification");
+    let row = |row: usize| labels.get(row).cloned().unwrap_or_default();
+    let names = (0..labels.len()).map(|i| (i.to_string(), row(i).into()));
+    let rows = (0..labels.len()).map(|i| (row(i), i.into()));
+    Ok(Map::from_iter([
+        ("architectures".to_string(), serde_json::json!([class])),
+        ("id2label".to_string(), Value::Object(names.collect())),
+        ("label2id".to_string(), Value::Object(rows.collect())),
+    ]))
 }
 
 /// What config.json says of the types of weights.

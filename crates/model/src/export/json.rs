@@ -104,11 +104,11 @@ impl Words {
             self.set("use_sliding_window", json!(false));
         }
         if self.is(&["gemma2", "gemma3_text"]) {
-            // What scores are divided by, squared, is a whole number in every release.
+            // What scores are divided by, squared, is a whole number in every release, and transformers takes no other.
             let scalar = first.scale.powi(-2);
             let whole = scalar.round();
             let exact = 1.0 / whole.sqrt() == first.scale;
-            self.set("query_pre_attn_scalar", number(if exact { whole } else { scalar }));
+            self.set("query_pre_attn_scalar", if exact { json!(whole as i64) } else { number(scalar) });
             self.set("attn_logit_softcapping", first.softcap.map_or(Value::Null, number));
         }
         if self.is(&["gemma3n_text", "gemma4_text"]) {

@@ -3,6 +3,7 @@
 use super::ExportError;
 use super::special::Special;
 use crate::config::Config;
+use crate::labels::GGUF_LABELS;
 use crate::plan::*;
 use crate::rope::{Rope, Scaling, Yarn};
 use sampan_weights::{Array, Value};
@@ -15,6 +16,7 @@ pub(super) fn of(
     plan: &Plan,
     config: &Config,
     special: &Special,
+    vector: Vector,
 ) -> Result<Vec<(String, Value)>, ExportError> {
     let mut keys = Words { arch: special.arch, list: Vec::new() };
     keys.size("vocab_size", plan.vocab);
@@ -46,11 +48,22 @@ pub(super) fn of(
     if let Some(cap) = plan.final_softcap {
         keys.number("final_logit_softcapping", cap);
     }
-    if plan.head.is_none() {
-        keys.size("pooling_type", 3); // the last token's vector
-    }
+    keys.vector(plan, vector);
     Ok(keys.list)
 }
+
+/// What becomes of a text in a model that makes vectors or ranks.
+pub(super) struct Vector {
+    /// How tokens become one vector.
+    pub(super) pooling: Option<u32>,
+    /// What the rows of a head mean that ranks.
+    pub(super) labels: Option<Vec<String>>,
+}
+
+/// The last token's vector.
+const LAST: u32 = 3;
+/// The head's rows for the last token.
+const RANK: u32 = 4;
 
 struct Words {
     arch: &'static str,
@@ -149,6 +162,17 @@ impl Words {
         let mut sections = listed.filter(|list| list.len() <= 4).unwrap_or_else(thirds);
         sections.resize(4, 0);
         self.set("rope.dimension_sections", Value::Array(Array::I32(sections)));
+    }
+
+    fn vector(&mut self, plan: &Plan, vector: Vector) {
+        let usual = plan.head.is_none().then_some(LAST);
+        let rank = vector.labels.as_ref().map(|_| RANK);
+        if let Some(kind) = rank.or(vector.pooling).or(usual) {
+            self.set("pooling_type", Value::U32(kind));
+        }
+        if let Some(labels) = vector.labels {
+            self.set(GGUF_LABELS, Value::Array(Array::Str(labels)));
+        }
     }
 
     fn mixers(&mut self, plan: &Plan, special: &Special) {

@@ -20,6 +20,7 @@ mod tensors;
 use crate::config::Config;
 use crate::error::{LoadError, PlanError};
 use crate::importance::Importance;
+use crate::labels::labels;
 use crate::plan::{Plan, PlanOptions};
 use crate::quant::Quant;
 use sampan_kernels::Pool;
@@ -102,6 +103,9 @@ pub struct ExportOptions<'a> {
     pub name: Option<String>,
     /// More keys, such as `tokenizer.ggml.*`. Without a tokenizer the file says that it has none.
     pub keys: Vec<(String, Value)>,
+    /// How a model that makes vectors makes one of many, in the numbers of GGUF: 1 their mean, 2 the first, 3 the last, which
+    /// is said of a model without a head in any case.
+    pub pooling: Option<u32>,
     /// Quantise the weights; else they keep their type.
     pub quantising: Option<Quantising<'a>>,
     /// Bytes of tensors above which they are written over several files `NAME-00001-of-00003.gguf`.
@@ -163,7 +167,8 @@ pub fn gguf(
     let plan_options = options.quantising.map_or(plain, |quantising| quantising.plan_options(options.exact));
     let plan = Plan::from_checkpoint(checkpoint, plan_options)?;
     let special = special::of(&plan)?;
-    let keys = keys::of(&plan, &Config::read(checkpoint)?, special)?;
+    let vector = keys::Vector { pooling: options.pooling, labels: labels(checkpoint, &plan)? };
+    let keys = keys::of(&plan, &Config::read(checkpoint)?, special, vector)?;
     let get = |key: &str| keys.iter().find(|(k, _)| k == key).map(|(_, value)| value);
     let form = draft::Form {
         words: format!("GGUF files of {}", special.arch),

@@ -100,6 +100,15 @@ impl<'a> Builder<'a> {
         self.checkpoint.tensor(&spelled(names, place, module, part)).is_some()
     }
 
+    /// Rows of a matrix of the checkpoint that a draft is made from, if it has it.
+    pub(crate) fn original_rows(&self, place: Place, module: &str) -> Option<usize> {
+        let names = self.draft.as_ref().map_or(&self.names, |draft| &draft.names);
+        match self.checkpoint.tensor(&spelled(names, place, module, "weight"))?.shape {
+            [_] => Some(1), // GGUF drops dimensions of 1
+            shape => shape.first().copied(),
+        }
+    }
+
     /// Whether the checkpoint has this part of a module.
     pub(crate) fn has(&self, place: Place, module: &str, part: &str) -> bool {
         if let Some(draft) = &self.draft {

@@ -156,11 +156,10 @@ impl Builder<'_> {
         }
         let embedding = self.linear(Place::Global, "embed_tokens", (vocab, hidden), false)?;
         let own = self.has(Place::Global, "lm_head", "weight");
-        // Rerankers in GGUF hold the head's rows of a few words instead of all.
-        if let Some(head) = self.checkpoint.tensor(&self.name(Place::Global, "cls.output", "weight")) {
-            let rows = head.shape.first().copied().unwrap_or(0);
+        // The head of a model that ranks: rows that are no tokens.
+        if let Some(rows) = self.original_rows(Place::Global, "score") {
             self.leave_unread(Place::Global, "lm_head", "weight");
-            let head = self.linear(Place::Global, "cls.output", (rows, hidden), false)?;
+            let head = self.linear(Place::Global, "score", (rows, hidden), false)?;
             return Ok((vocab, embedding.weight, Some(head)));
         }
         let tied = match config.dialect() {

@@ -123,8 +123,11 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
         ("m.gguf file", &["file is a file"], ".gguf"),
         ("m.gguf old", &["old is already there"], "--force"),
         ("m.gguf .", &["is the model that is read"], "another name"),
-        ("model again", &["model is no GGUF file"], ".gguf"),
-        ("m.gguf n.gguf", &["m.gguf is no safetensors checkpoint"], "sampan quantize"),
+        ("model again --dtype f32", &["--dtype says nothing about a copy"], "the other form"),
+        ("m.gguf n.gguf --f32", &["--f32 says nothing about a copy"], "copied as they are"),
+        ("model again --name x", &["--name says nothing about a folder"], "leave it out"),
+        ("model/model.safetensors model", &["is the model that is read"], "another name"),
+        ("m.gguf m.gguf --force", &["is the model that is read"], "another name"),
         ("m.gguf again --f32", &["--f32 says nothing about a folder"], "--dtype f32"),
         ("m.gguf again --name x", &["--name says nothing about a folder"], "leave it out"),
         ("model n.gguf --dtype f16", &["--dtype says nothing about a GGUF file"], "sampan quantize"),
@@ -138,6 +141,58 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
     folder.sampan("convert m.gguf old --force --quiet").success();
     folder.sampan("run old hello --max-tokens 2").success();
     assert_eq!(listed(&folder, ""), before);
+}
+
+/// What a model answers, and every tensor of it.
+fn content(folder: &Folder, model: &str) -> (String, Vec<String>) {
+    let answer = format!("run {model} hello --temperature 0 --max-tokens 12 --quiet");
+    let checkpoint = sampan_weights::Checkpoint::open(&folder.path(model)).unwrap();
+    let tensor = |t: sampan_weights::Tensor<'_>| format!("{} {:?} {} {:?}", t.name, t.shape, t.dtype, t.data);
+    let mut tensors: Vec<String> = checkpoint.tensors().map(tensor).collect();
+    tensors.sort();
+    (folder.sampan(&answer).success(), tensors)
+}
+
+/// One file becomes several and several become one; what lies beside the weights comes along.
+#[test]
+fn the_same_form_is_copied_over_other_files() {
+    let folder = Folder::new();
+    speaking_model(&folder);
+    // Of more than a megabyte, which is the least size of a file that one can ask for.
+    let large = Family::load("qwen3").unwrap().with_vocab(8_192);
+    large.write_checkpoint(&folder.path("model")).unwrap();
+    folder.write("model/1_Pooling/config.json", r#"{"pooling_mode_mean_tokens": true}"#);
+    folder.write("model/README.md", "mine");
+    folder.write("model/.hidden", "mine");
+    folder.write("model/pytorch_model.bin", "the same once more");
+    folder.sampan("convert model m.gguf --quiet").success();
+    for (from, shards, one) in [("model", "shards", "whole"), ("m.gguf", "s.gguf", "w.gguf")] {
+        let several = folder.sampan(&format!("convert {from} {shards} --shard-size 1MB"));
+        assert!(several.code == 0 && several.stderr.contains("as they were"), "{several:#?}");
+        assert_eq!(several.stderr.contains("left out: model/pytorch_model.bin"), from == "model");
+        let first = match from {
+            "model" => shards.to_owned(),
+            _ => listed(&folder, "").into_iter().find(|name| name.starts_with("s-00001-of-")).unwrap(),
+        };
+        folder.sampan(&format!("convert {first} {one}")).success();
+        for copy in [&first, one] {
+            let (copied, original) = (content(&folder, copy), content(&folder, from));
+            assert_eq!(copied.0, original.0, "{copy}");
+            assert!(copied.1 == original.1, "{copy}");
+        }
+    }
+    let there = listed(&folder, "shards");
+    assert!(there.iter().filter(|name| name.ends_with("safetensors")).count() > 1, "{there:?}");
+    let files = [
+        "1_Pooling",
+        "README.md",
+        "chat_template.jinja",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ];
+    assert_eq!(listed(&folder, "whole"), files.map(str::to_owned).into());
 }
 
 #[test]

@@ -286,6 +286,116 @@ fn scores_are_those_of_the_reference_from_every_kind_of_file() {
     }
 }
 
+/// Vectors and scores of the reference from a model that went to the other form and back.
+#[test]
+fn embedders_and_rankers_survive_conversion() {
+    let expected = fixture("expected.json");
+    let query = expected["query"].as_str().unwrap();
+    let (text, document) = (&expected["texts"][0], &expected["documents"][0]);
+    type Case = (fn(&Folder), &'static [&'static str]);
+    let cases: [Case; 5] = [
+        (|f| write_folder(f, ""), &["convert model a.gguf", "convert a.gguf b", "convert b c.gguf"]),
+        (|f| write_gguf(f, 3, &[]), &["convert model.gguf a", "convert a b.gguf", "convert b.gguf c"]),
+        (|f| write_gguf(f, 4, &["yes", "no"]), &["convert model.gguf a", "convert a b.gguf"]),
+        (|f| write_gguf(f, 4, &["no", "yes"]), &["convert model.gguf a", "convert a b.gguf"]),
+        (|f| write_folder(f, "model."), &["convert model a.gguf", "convert a.gguf b"]),
+    ];
+    for (at, (write, steps)) in cases.into_iter().enumerate() {
+        let folder = Folder::new();
+        write(&folder);
+        for step in steps {
+            folder.sampan(&format!("{step} --quiet")).success();
+            let made = step.split(' ').nth(2).unwrap();
+            let asked = match at {
+                0..2 => ["embed", made, text["text"].as_str().unwrap()],
+                _ => ["rerank", made, query],
+            };
+            let mut command = crate::support::command(&folder.path(""));
+            command.args(asked).args(["--kv", "f32"]);
+            if at >= 2 {
+                command.args([document["text"].as_str().unwrap(), "--json"]);
+            }
+            let output = command.output().unwrap();
+            assert!(output.status.success(), "{step}: {output:?}");
+            let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+            match at {
+                0..2 => close(&numbers(&said["data"][0]["embedding"]), &unit(numbers(&text["hidden"])), step),
+                _ => close(
+                    &[said["results"][0]["score"].as_f64().unwrap()],
+                    &[document["score"].as_f64().unwrap()],
+                    step,
+                ),
+            }
+        }
+    }
+}
+
+/// The kind of pooling goes along, and one that GGUF has no word for is refused.
+#[test]
+fn pooling_survives_conversion() {
+    let folder = Folder::new();
+    let vector = |model: &str| folder.sampan(&format!("embed {model} abc")).json()["data"][0].clone();
+    for (number, mode) in [(1, "mean_tokens"), (2, "cls_token"), (3, "lasttoken")] {
+        write_gguf(&folder, number, &[]);
+        folder.sampan("convert model.gguf folder --force --quiet").success();
+        let path = folder.path("folder/1_Pooling/config.json");
+        let config: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(config[format!("pooling_mode_{mode}")], true);
+        folder.sampan("convert folder again.gguf --force --quiet").success();
+        assert_eq!(vector("folder"), vector("model.gguf"), "{mode}");
+        assert_eq!(vector("again.gguf"), vector("model.gguf"), "{mode}");
+    }
+    folder.write("folder/1_Pooling/config.json", r#"{"pooling_mode_max_tokens": true}"#);
+    let refused = folder.sampan("convert folder other.gguf");
+    refused.mistake(&["1_Pooling/config.json names no single known kind"], "as it is").unwrap();
+    write_gguf(&folder, 9, &[]);
+    let refused = folder.sampan("convert model.gguf other");
+    refused.mistake(&["qwen3.pooling_type = 9"], "as it is").unwrap();
+}
+
+/// A head of one row says yes with a positive number: the difference of the rows for yes and no.
+#[test]
+fn a_head_of_one_row_ranks() {
+    let expected = fixture("expected.json");
+    let folder = Folder::new();
+    write_gguf(&folder, 4, &["yes", "no"]);
+    folder.sampan("convert model.gguf two --quiet").success();
+    std::fs::rename(folder.path("two"), folder.path("model")).unwrap();
+    let checkpoint = sampan_weights::Checkpoint::open(&folder.path("model")).unwrap();
+    let score = checkpoint.tensor("score.weight").unwrap().to_f32().unwrap();
+    let (yes, no) = score.split_at(score.len() / 2);
+    let row: Vec<f32> = yes.iter().zip(no).map(|(yes, no)| yes - no).collect();
+    let mut writer = safetensors::Writer::new();
+    let shape = |t: &sampan_weights::Tensor<'_>| match t.name {
+        "score.weight" => vec![1, row.len()],
+        _ => t.shape.to_vec(),
+    };
+    checkpoint.tensors().for_each(|t| writer.tensor(t.name, &shape(&t), t.dtype).unwrap());
+    let mut file = writer.create(&folder.path("one.safetensors")).unwrap();
+    for tensor in checkpoint.tensors() {
+        let data = if tensor.name == "score.weight" { bytes(&row) } else { tensor.data.to_vec() };
+        file.append(tensor.name, &data).unwrap();
+    }
+    file.finish().unwrap();
+    std::fs::rename(folder.path("one.safetensors"), folder.path("model/model.safetensors")).unwrap();
+    folder.configure("id2label", serde_json::json!({"0": "LABEL_0"}));
+    folder.sampan("convert model one.gguf --quiet").success();
+    for model in ["model", "one.gguf"] {
+        let mut command = crate::support::command(&folder.path(""));
+        let document = &expected["documents"][0];
+        let query = expected["query"].as_str().unwrap();
+        command.args(["rerank", model, query, document["text"].as_str().unwrap(), "--json", "--kv", "f32"]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        close(
+            &[said["results"][0]["score"].as_f64().unwrap()],
+            &[document["score"].as_f64().unwrap()],
+            model,
+        );
+    }
+}
+
 #[test]
 fn what_a_model_is_not_made_for_is_refused() {
     type Case = (fn(&Folder), &'static str, &'static [&'static str], &'static str);

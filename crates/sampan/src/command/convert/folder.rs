@@ -2,7 +2,7 @@
 
 use super::vocabulary::PROBE;
 use crate::error::{AppError, Result};
-use sampan::{Error, speech};
+use sampan::{Error, Pooling, speech};
 use sampan_text::{Tokenizer, spelled_out};
 use sampan_weights::{ChatTemplateSource, Checkpoint, Metadata};
 use serde_json::{Map, Value, json};
@@ -29,7 +29,7 @@ impl Sidecars {
     /// Those of a GGUF file; of one without a vocabulary only its sampling settings.
     pub(super) fn of(name: &str, checkpoint: &Checkpoint) -> Result<Sidecars> {
         let mut generation = sampling(checkpoint.metadata())?;
-        let (mut files, mut keys) = (Vec::new(), Map::new());
+        let (mut files, mut keys) = (pooling(checkpoint.metadata())?, Map::new());
         if let Some(vocab) = speech::vocabulary(checkpoint)? {
             let wrong = |source| Error::Tokenizer { model: name.to_owned(), source };
             let spelled = spelled_out(&vocab).map_err(wrong)?;
@@ -67,6 +67,9 @@ impl Sidecars {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         for (name, content) in &self.files {
             let path = folder.join(name);
+            if let Some(inner) = path.parent().filter(|inner| *inner != folder) {
+                std::fs::create_dir_all(inner).map_err(|e| AppError::file("write", inner, &e))?;
+            }
             let text = format!("{content:#}\n");
             std::fs::write(&path, text).map_err(|e| AppError::file("write", &path, &e))?;
         }
@@ -91,6 +94,31 @@ fn spelled_template(template: ChatTemplateSource) -> Value {
     let default = template.default.map(|text| ("default".to_owned(), text));
     let all = default.into_iter().chain(template.named);
     all.map(|(name, text)| json!({"name": name, "template": text})).collect()
+}
+
+/// How a model that makes vectors makes one of many, for sentence-transformers.
+fn pooling(metadata: &Metadata) -> Result<Vec<(&'static str, Value)>> {
+    let arch = metadata.need_str("general.architecture")?;
+    let key = format!("{arch}.pooling_type");
+    let Some(number) = metadata.u64(&key)? else { return Ok(Vec::new()) };
+    let Some(kind) = Pooling::of_number(number) else {
+        // 0: no vectors; 4: a head that ranks, which config.json says.
+        return match number {
+            0 | 4 => Ok(Vec::new()),
+            _ => Err(AppError::user(format!("{key} = {number} is no known kind of pooling"))
+                .hint("run the GGUF file as it is")),
+        };
+    };
+    let width = metadata.need_usize(&format!("{arch}.embedding_length"))?;
+    let modes = [Pooling::First, Pooling::Mean, Pooling::Last].map(|mode| (mode.mode(), json!(mode == kind)));
+    let mut config = Map::from_iter([("word_embedding_dimension".to_owned(), json!(width))]);
+    config.extend(modes.map(|(mode, on)| (mode.to_owned(), on)));
+    let module = |(idx, path, class): (usize, &str, &str)| json!({"idx": idx, "name": idx.to_string(), "path": path, "type": format!("sentence_transformers.models.{class}")});
+    let modules = [(0, "", "Transformer"), (1, "1_Pooling", "Pooling"), (2, "2_Normalize", "Normalize")];
+    Ok(vec![
+        ("1_Pooling/config.json", Value::Object(config)),
+        ("modules.json", modules.map(module).into_iter().collect()),
+    ])
 }
 
 /// The settings under `general.sampling`.

@@ -1,5 +1,7 @@
-//! `sampan convert`: a safetensors checkpoint as GGUF, or a GGUF file as a folder with safetensors.
+//! `sampan convert`: a safetensors checkpoint as GGUF, a GGUF file as a folder with safetensors, or either in files of other
+//! sizes.
 
+mod copied;
 mod destination;
 mod folder;
 mod vocabulary;
@@ -12,6 +14,7 @@ use crate::error::{AppError, Result};
 use crate::flags::HubArgs;
 use clap::{Args, ValueEnum};
 use folder::{SAMPLING, Sidecars};
+use sampan::Pooling;
 use sampan_kernels::Format;
 use sampan_model::export::{self, ExportError, ExportOptions, Exported, FolderOptions};
 use sampan_model::{LoadError, PlanError};
@@ -22,6 +25,9 @@ use sampan_weights::{Checkpoint, Kind, Value};
 ///
 /// To GGUF, weights keep their precision: FP4 becomes MXFP4, FP8 becomes BF16. To a folder, floats keep their type and what is
 /// quantised becomes BF16; experts in MXFP4 stay so where the family is published with such (gpt-oss, DeepSeek V4).
+///
+/// A folder to a folder and a GGUF file to a GGUF file are copied, byte for byte, over other files: one, or with --shard-size
+/// several.
 #[derive(Args, Debug)]
 pub(crate) struct ConvertArgs {
     /// A folder with config.json and safetensors files, a GGUF file, or a name as for `sampan pull`
@@ -105,10 +111,11 @@ impl From<ExportError> for AppError {
 pub(crate) fn run(args: ConvertArgs, context: &Context) -> Result<()> {
     let source = fetch::source(&args.source, &args.hub, context, args.quiet)?;
     let checkpoint = source.open()?;
-    if args.to.is_gguf() {
-        to_gguf(&args, &checkpoint, context)
-    } else {
-        to_folder(&args, &checkpoint, context)
+    match (checkpoint.kind(), args.to.is_gguf()) {
+        (Kind::Gguf, true) => copied::to_gguf(&args, &checkpoint, context),
+        (Kind::Safetensors, false) => copied::to_folder(&args, &checkpoint, context),
+        (_, true) => to_gguf(&args, &checkpoint, context),
+        (_, false) => to_folder(&args, &checkpoint, context),
     }
 }
 
@@ -123,13 +130,14 @@ fn to_gguf(args: &ConvertArgs, checkpoint: &Checkpoint, context: &Context) -> Re
         return Err(meaningless("--dtype", "a GGUF file", instead));
     }
     args.to.check_file(checkpoint, args.shard_size.is_some())?;
-    let keys = if checkpoint.kind() == Kind::Gguf {
-        Vec::new()
-    } else {
-        keys(&args.source, checkpoint, args.quiet)?
+    let keys = match checkpoint.kind() {
+        // Without weights this is refused anyway.
+        Kind::NoWeights => Vec::new(),
+        _ => keys(&args.source, checkpoint, args.quiet)?,
     };
-    let name = args.name.clone();
-    let options = ExportOptions { exact: args.f32, name, keys, quantising: None, shard: args.shard_size };
+    let (name, pooling) = (args.name.clone(), pooling(&args.source, checkpoint)?);
+    let options =
+        ExportOptions { exact: args.f32, name, keys, pooling, quantising: None, shard: args.shard_size };
     let written = {
         let mut bar = LoadingBar::doing("converting", context.terminal, args.quiet);
         export::gguf(checkpoint, &args.to.path, &options, &mut |done, total| bar.update(done, total))?
@@ -178,7 +186,12 @@ fn report(args: &ConvertArgs, written: &Exported) {
 
 /// The tokenizer, the template and the settings in the words of GGUF; a note where there are no words.
 pub(super) fn keys(source: &str, checkpoint: &Checkpoint, quiet: bool) -> Result<Vec<(String, Value)>> {
-    let mut keys = vocabulary::keys(source, checkpoint)?;
+    let mut note = |what: &str| {
+        if !quiet {
+            say(&format!("note: {what}"));
+        }
+    };
+    let mut keys = vocabulary::keys(source, checkpoint, &mut note)?;
     if keys.is_empty() && !quiet {
         say("note: there is no tokenizer.json; the file will hold weights only");
     }
@@ -189,6 +202,13 @@ pub(super) fn keys(source: &str, checkpoint: &Checkpoint, quiet: bool) -> Result
         }
     }
     Ok(keys)
+}
+
+/// How a model that makes vectors makes one of many, in the numbers of GGUF.
+pub(super) fn pooling(source: &str, checkpoint: &Checkpoint) -> Result<Option<u32>> {
+    let stated = Pooling::stated(source, checkpoint);
+    let cannot = |error| AppError::user(error).hint("GGUF has no word for it; run the model as it is");
+    Ok(stated.map_err(cannot)?.map(Pooling::number))
 }
 
 /// Says which parts of the checkpoint the file does not hold.

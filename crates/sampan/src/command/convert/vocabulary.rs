@@ -32,8 +32,12 @@ pub(super) const PROBE: &str = "I'm we'LL they'Ve don'T 1 12 123 1234567 3.14159
     ภาษาไทย 👩\u{200d}💻🎉 a  b   c\t\td \n\n  e\r\nf\n \n   g   \n if (x[i]!=0){return --y;} //--==>>§€$£ “quotes”—dash…\u{3000}！？ \
     ½²³ Ⅷ foo_bar.baz@example.com/#?q=1&z=%20   ";
 
-/// The keys `tokenizer.*` of a checkpoint; none where it has no tokenizer.json.
-pub(super) fn keys(name: &str, checkpoint: &Checkpoint) -> Result<Vec<(String, Value)>> {
+/// The keys `tokenizer.*` of a checkpoint; none where it has no tokenizer.json. `unsaid` is told of what GGUF has no words for.
+pub(super) fn keys(
+    name: &str,
+    checkpoint: &Checkpoint,
+    unsaid: &mut dyn FnMut(&str),
+) -> Result<Vec<(String, Value)>> {
     let files = checkpoint.tokenizer()?;
     let Some(json) = files.tokenizer_json else { return Ok(Vec::new()) };
     let original = speech::tokenizer(name, checkpoint)?;
@@ -47,6 +51,7 @@ pub(super) fn keys(name: &str, checkpoint: &Checkpoint) -> Result<Vec<(String, V
     } else if !same(&vocab, &original) {
         return Err(unusable(name));
     }
+    habits(&json, unsaid);
     let mut keys = spelled(vocab);
     if let Some(templates) = checkpoint.chat_template()? {
         let named = templates.named.into_iter().map(|(name, text)| (format!(".{name}"), text));
@@ -55,6 +60,27 @@ pub(super) fn keys(name: &str, checkpoint: &Checkpoint) -> Result<Vec<(String, V
         }
     }
     Ok(keys)
+}
+
+/// Names the added tokens that are found otherwise than GGUF can say: with the spaces around them, as whole words only, or in
+/// the normalised text.
+fn habits(json: &Json, unsaid: &mut dyn FnMut(&str)) {
+    let normalises = match json["normalizer"]["normalizers"].as_array() {
+        Some(steps) => !steps.is_empty(),
+        None => !json["normalizer"].is_null(),
+    };
+    let odd = |token: &&Json| {
+        let is = |habit: &str| token[habit] == true;
+        is("lstrip") || is("rstrip") || is("single_word") || (is("normalized") && normalises)
+    };
+    let all = json["added_tokens"].as_array().into_iter().flatten();
+    let odd: Vec<&str> = all.filter(odd).filter_map(|token| token["content"].as_str()).collect();
+    if let [first, more @ ..] = &odd[..] {
+        let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+        unsaid(&format!(
+            "GGUF cannot say how spaces and words around the token {first}{more} are taken; texts with it may be cut otherwise"
+        ));
+    }
 }
 
 fn unusable(name: &str) -> AppError {

@@ -98,7 +98,8 @@ fn write(
         return Ok(export::quantise(checkpoint, &args.to.path, quantising, progress)?);
     }
     let keys = convert::keys(&args.source, checkpoint, args.quiet)?;
-    let options = ExportOptions { keys, quantising: Some(quantising), ..ExportOptions::default() };
+    let pooling = convert::pooling(&args.source, checkpoint)?;
+    let options = ExportOptions { keys, pooling, quantising: Some(quantising), ..ExportOptions::default() };
     let written = export::gguf(checkpoint, &args.to.path, &options, progress)?;
     convert::left_out(&written, args.quiet);
     Ok(written.quantised.expect("it was asked for"))
