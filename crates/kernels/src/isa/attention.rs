@@ -154,13 +154,29 @@ mod generic {
     #[inline(always)]
     pub(super) unsafe fn whole<L: Lanes>(from: &[f32], top: f32, half: bool, to: &mut [i16]) -> f32 {
         assert_eq!(from.len(), to.len());
-        let exact = from.iter().fold(0.0_f32, |most, x| most.max(x.abs())) / top;
-        let scale = if half { half::f16::from_f32(exact).to_f32() } else { exact };
-        let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-        for (to, x) in to.iter_mut().zip(from) {
-            *to = (x * inverse).clamp(-top, top).round_ties_even() as i16;
+        let whole = from.len() - from.len() % (2 * L::N);
+        let (vectors, rest) = from.split_at(whole);
+        // SAFETY: the caller has the instruction set; vectors lie inside both slices.
+        unsafe {
+            let mut lanes = [0.0; 16];
+            let most = vectors.chunks_exact(L::N).fold(L::splat(0.0), |most, x| {
+                let x = L::load(x.as_ptr());
+                x.max(L::splat(0.0).sub(x)).max(most)
+            });
+            most.store(lanes.as_mut_ptr());
+            let most = lanes.iter().chain(rest).fold(0.0_f32, |most, x| most.max(x.abs()));
+            let scale = if half { half::f16::from_f32(most / top).to_f32() } else { most / top };
+            let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+            let (least, most) = (L::splat(-top), L::splat(top));
+            let code = |at: usize| L::load(from.as_ptr().add(at)).mul(L::splat(inverse)).max(least).min(most);
+            for at in (0..whole).step_by(2 * L::N) {
+                L::store_two_i16(code(at), code(at + L::N), to.as_mut_ptr().add(at));
+            }
+            for (to, x) in to[whole..].iter_mut().zip(rest) {
+                *to = (x * inverse).clamp(-top, top).round_ties_even() as i16;
+            }
+            scale
         }
-        scale
     }
 
     // These two vectorise by themselves once they are compiled for the level.
