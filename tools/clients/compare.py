@@ -1,8 +1,10 @@
-"""The same work for several servers, one after the other: a long prompt again and again, and many streams at a time.
+"""The same work for several servers, in turns: a long prompt again and again, and many streams at a time.
 
-    python3 compare.py sampan=http://127.0.0.1:8080 peer=http://127.0.0.1:8000
+    python3 compare.py sampan=http://127.0.0.1:8080 peer=http://127.0.0.1:8000 --turns 3
 
-Each must have the same model. Only what every server with OpenAI's older API does is asked of it: /v1/completions, streamed."""
+Each must have the same model. Only what every server with OpenAI's API does is asked of it: /v1/completions, or with --chat
+/v1/chat/completions, streamed. A line for each turn, and
+the medians behind them."""
 
 import argparse
 import json
@@ -22,6 +24,8 @@ flags.add_argument("--times", type=int, default=20, help="how often the long pro
 flags.add_argument("--no-end", type=int, action="append", default=[], metavar="ID", help="tokens that would end an answer")
 flags.add_argument("--only", choices=["prefix", "streams"])
 flags.add_argument("--model", default=None)
+flags.add_argument("--chat", action="store_true", help="ask /v1/chat/completions")
+flags.add_argument("--turns", type=int, default=1, help="how often each server has its turn")
 flags = flags.parse_args()
 
 WORDS = "river boat water stone light morning paper window street garden winter summer letter number music silver".split()
@@ -32,19 +36,26 @@ def text(seed, words):
     return " ".join(pick.choice(WORDS) for _ in range(words))
 
 
+def says(choice):
+    """Whether a piece brings text, or the end: a chat begins with one that only says whose turn it is."""
+    delta = choice.get("delta") or {}
+    return not flags.chat or choice.get("finish_reason") or delta.get("content") or delta.get("reasoning_content")
+
+
 def stream(base, prompt, tokens):
     """Seconds to the first piece, seconds in all, and how the answer ended."""
-    body = {"prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True,
-            "logit_bias": {str(token): -100 for token in flags.no_end}}
+    asked = {"messages": [{"role": "user", "content": prompt}]} if flags.chat else {"prompt": prompt}
+    body = asked | {"max_tokens": tokens, "temperature": 0, "stream": True, "logit_bias": {str(token): -100 for token in flags.no_end}}
+    path = "/v1/chat/completions" if flags.chat else "/v1/completions"
     if flags.model:
         body["model"] = flags.model
     begun, first, ended = time.monotonic(), None, None
-    request = urllib.request.Request(base + "/v1/completions", json.dumps(body).encode(), {"content-type": "application/json"})
+    request = urllib.request.Request(base + path, json.dumps(body).encode(), {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=600) as answer:
         for line in answer:
             if line.startswith(b"data: {"):
                 choice = json.loads(line[6:])["choices"][:1]
-                if choice and first is None:
+                if choice and first is None and says(choice[0]):
                     first = time.monotonic() - begun
                 if choice:
                     ended = choice[0].get("finish_reason") or ended
@@ -54,7 +65,8 @@ def stream(base, prompt, tokens):
 def prefix(base):
     prompt = text(time.time(), flags.long_words)
     firsts = [stream(base, prompt, 1)[0] for _ in range(flags.times)]
-    return firsts[0], statistics.median(firsts[1:]), max(firsts[1:])
+    then = statistics.median(firsts[1:])
+    return firsts[0], then, max(firsts[1:]), firsts[0] / then
 
 
 def streams(base):
@@ -79,7 +91,27 @@ def streams(base):
     p95 = firsts[min(len(firsts) - 1, int(len(firsts) * 0.95))] if firsts else float("nan")
     median = statistics.median(firsts) if firsts else float("nan")
     others = sorted({str(o[2]) for o in outcomes if o[2] != "length"})
-    return seconds, len(whole), len(whole) * flags.tokens / seconds, median, p95, others
+    return seconds, len(whole) * flags.tokens / seconds, median, p95, len(whole), "; ".join(others) or "-"
+
+
+def table(heads, of):
+    """Has each server do `of` in its turns, and prints the medians behind them."""
+    print("| server | " + " | ".join(heads) + " |")
+    print("|---" * (len(heads) + 1) + "|")
+    rows = {name: [] for name, _ in servers}
+    for _ in range(flags.turns):
+        for name, base in servers:
+            row = of(base)
+            rows[name].append(row)
+            print(f"| {name} | " + " | ".join(shown(value) for value in row) + " |", flush=True)
+    if flags.turns > 1:
+        for name, _ in servers:
+            medians = [statistics.median(column) if isinstance(column[0], float) else "" for column in zip(*rows[name])]
+            print(f"| **{name}, median** | " + " | ".join(shown(value) for value in medians) + " |")
+
+
+def shown(value):
+    return f"{value:.3g}" if isinstance(value, float) and value < 100 else f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
 servers = [server.split("=", 1) for server in flags.servers]
@@ -87,13 +119,7 @@ for _, base in servers:
     stream(base, "warm up", 2)
 if flags.only != "streams":
     print(f"the same prompt of {flags.long_words} words, {flags.times} times, seconds to the first token\n")
-    print("| server | first | then (median) | then (slowest) | sooner |\n|---|---|---|---|---|")
-    for name, base in servers:
-        first, then, slowest = prefix(base)
-        print(f"| {name} | {first:.3f} | {then:.3f} | {slowest:.3f} | {first / then:.1f}x |", flush=True)
+    table(["first", "then (median)", "then (slowest)", "times sooner"], prefix)
 if flags.only != "prefix":
     print(f"\n{flags.streams} streams at a time, prompts of {flags.words} words, answers of {flags.tokens} tokens\n")
-    print("| server | seconds | whole answers | answer tokens/s | first token, median s | p95 s | other ends |\n|---|---|---|---|---|---|---|")
-    for name, base in servers:
-        seconds, whole, speed, median, p95, others = streams(base)
-        print(f"| {name} | {seconds:.1f} | {whole} | {speed:.1f} | {median:.2f} | {p95:.2f} | {'; '.join(others) or '-'} |", flush=True)
+    table(["seconds", "answer tokens/s", "first token, median s", "p95 s", "whole answers", "other ends"], streams)

@@ -228,6 +228,37 @@ def lost_file():
     return "(served from memory; once unloaded, an error that names the file, and the other model answers) "
 
 
+def shortened_while_loading():
+    """Cuts the file at other moments of its loading, from the first byte of the request to after the answer. The longer a
+    model loads, the more there is to hit: give one as the second argument."""
+    refused = 0
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "cut.gguf"
+        whole = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else MINI
+        shutil.copy(whole, file)
+        rounds = 8 if len(sys.argv) > 2 else 40
+        with Other(f"cut={file}", "mini", "--lazy", "--log", "off", stderr=subprocess.DEVNULL) as other:
+            ask = {"model": "cut", "prompt": "x", "max_tokens": 1}
+            begun = time.monotonic()
+            assert other.post("/v1/completions", ask)[0] == 200
+            takes = time.monotonic() - begun
+            for turn in range(rounds):
+                assert other.post("/api/chat", {"model": "cut", "messages": [], "keep_alive": 0})[0] == 200
+                while "cut" in [m["name"].split(":")[0] for m in json.loads(urllib.request.urlopen(other.base + "/api/ps").read())["models"]]:
+                    time.sleep(0.1)
+                cutter = threading.Timer(takes * turn / rounds, lambda: os.truncate(file, whole.stat().st_size // 3))
+                cutter.start()
+                status, text = other.post("/v1/completions", ask)
+                cutter.join()
+                assert status == 200 or (status >= 500 and str(file) in text), (status, text)
+                refused += status != 200
+                other.sum()
+                replacement = pathlib.Path(folder) / "next.gguf"
+                shutil.copy(whole, replacement)
+                replacement.rename(file)
+    return f"({rounds} times at other moments; {refused} refused with the file's name, the others were loaded by then) "
+
+
 def full_log():
     with open("/dev/full", "w") as full, Other("mini", stderr=full) as other:
         for _ in range(20):
@@ -252,6 +283,7 @@ check("8 readers that read nothing", slow_readers)
 check("garbage on the socket and in bodies", garbage)
 check("a body of 100 MB", large_body)
 check("the model's file truncated, and deleted, while it is served", lost_file)
+check("the model's file truncated while it is loaded", shortened_while_loading)
 check("a log on a full disk (/dev/full)", full_log)
 check("a log that nobody reads", unread_log)
 check("SIGTERM with 16 streams under way", terminated)

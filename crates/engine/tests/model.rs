@@ -418,7 +418,8 @@ fn requests_with_adapters_get_the_same_beside_others_and_from_the_cache() {
     let model = load(folder.path(), Options { threads: 2, ..Options::default() });
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/adapters/qwen3");
     let files = AdapterFiles::open(&fixtures).expect("the adapter is sound");
-    let adapter = || Some(Arc::new(Adapter::load(&files, &model).expect("made for the model")));
+    let base = Checkpoint::open(folder.path()).expect("the folder is whole");
+    let adapter = || Some(Arc::new(Adapter::load(&files, &model, &base).expect("made for the model")));
     let (first, second) = (adapter(), adapter());
     let mut requests = Vec::new();
     for adapter in [&None, &first, &second] {

@@ -54,11 +54,8 @@ impl Encoder {
     /// An encoder over weights that may be in use elsewhere too.
     pub(crate) fn over(prepared: &Prepared, model: Arc<Model>) -> Result<Encoder, Error> {
         let tokenizer = Encoder::vocabulary(prepared)?;
-        let pages = prepared.context.div_ceil(PAGE);
-        // The memory that was planned holds one sequence's slot; where slots are large, sequences take turns.
-        let together = if model.plan().slot_bytes(prepared.kv, pages) > 0 { 1 } else { TOGETHER };
-        let pages = pages.max(BATCH / PAGE + together);
-        let cache = Cache::new(model.plan(), CacheSizes { format: prepared.kv, pages, slots: together });
+        let sizes = sizes(prepared);
+        let (cache, together) = (Cache::new(model.plan(), sizes), sizes.slots);
         let (name, context) = (prepared.name.clone(), prepared.context);
         Ok(Encoder { name, model, tokenizer, context, cache, scratch: Scratch::default(), together })
     }
@@ -152,6 +149,23 @@ impl Encoder {
         let count = sequences.iter().take(self.together).take_while(fits).count();
         &sequences[..count.max(1)]
     }
+}
+
+/// The cache for one sequence of the whole context, or several that are shorter.
+fn sizes(prepared: &Prepared) -> CacheSizes {
+    let pages = prepared.context.div_ceil(PAGE);
+    // The memory that was planned holds one sequence's slot; where slots are large, sequences take turns.
+    let slots = if prepared.plan.slot_bytes(prepared.kv, pages) > 0 { 1 } else { TOGETHER };
+    CacheSizes { format: prepared.kv, pages: pages.max(BATCH / PAGE + slots), slots }
+}
+
+/// Bytes that an [`Embedder`](crate::Embedder) or a [`Reranker`](crate::Reranker) takes beside the weights, for its cache
+/// and for computing.
+pub fn encoder_bytes(prepared: &Prepared) -> usize {
+    let CacheSizes { format, pages, slots } = sizes(prepared);
+    let plan = &prepared.plan;
+    let kv = pages * plan.kv_bytes_per_page(format) + slots * plan.slot_bytes(format, pages);
+    kv + plan.memory(&prepared.kernels, format, prepared.context, BATCH).scratch
 }
 
 /// Pages for sequences that lie one after the other.

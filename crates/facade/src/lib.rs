@@ -22,6 +22,7 @@ mod stop;
 
 pub use conversation::{Conversation, Message, Role};
 pub use embedding::{EmbedOptions, Embedder, Embedding, Pooling};
+pub use encoder::encoder_bytes;
 pub use failure::Error;
 pub use load::{DEFAULT_CONTEXT, DEFAULT_SHARES, DEFAULT_SPECULATE, LoadOptions, MemoryShortage, Prepared};
 pub use reader::{EVALUATION, Reader, Thought, Windows};

@@ -20,7 +20,7 @@ fn main() {
             let mut arena = Arena::new(count * kernels.packed_bytes(format, rows, cols));
             let mut matrices = Vec::new();
             for data in data.chunks_exact(bytes) {
-                let packed = kernels.pack_in_parts(&mut arena, format, rows, cols, data, &mut |_| {});
+                let packed = kernels.pack_in(&mut arena, format, rows, cols, data);
                 matrices.push(packed.expect("a matrix"));
             }
             let seconds = start.elapsed().as_secs_f64();

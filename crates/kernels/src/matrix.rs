@@ -1,7 +1,9 @@
 //! Weight matrices, packed for the CPU.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::isa::buffer::{Arena, Buffer};
 use crate::isa::pack;
@@ -98,52 +100,94 @@ impl Kernels {
     /// # Errors
     /// When `data` is not `rows x cols` values of `format`.
     pub fn pack(&self, format: Format, rows: usize, cols: usize, data: &[u8]) -> Result<Matrix, PackError> {
-        self.pack_in_parts(&mut Arena::new(0), format, rows, cols, data, &mut |_| {})
+        self.pack_in(&mut Arena::new(0), format, rows, cols, data)
     }
 
-    /// As [`Kernels::pack`], into memory from `arena`; tells `done` every few megabytes which bytes of `data` are not
-    /// needed any more.
+    /// As [`Kernels::pack`], into memory from `arena`.
     ///
     /// # Errors
     /// As [`Kernels::pack`].
-    pub fn pack_in_parts(
+    pub fn pack_in(
         &self,
         arena: &mut Arena,
         format: Format,
         rows: usize,
         cols: usize,
         data: &[u8],
-        done: &mut dyn FnMut(Range<usize>),
     ) -> Result<Matrix, PackError> {
-        /// Packed bytes of a part.
-        const PART: usize = 8 << 20;
-        /// Packed bytes of a thread's task.
-        const TASK: usize = 64 << 10;
-        if !cols.is_multiple_of(format.block_len()) {
-            return Err(PackError::RaggedRow { format, cols });
-        }
-        let layout = Layout::new(format, rows, cols).ok_or(PackError::TooLarge { format, rows, cols })?;
-        let expected = format.row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows));
-        let expected = expected.ok_or(PackError::TooLarge { format, rows, cols })?;
+        let (layout, expected) = checked(format, rows, cols)?;
         if data.len() != expected {
             return Err(PackError::Length { format, rows, cols, expected, found: data.len() });
         }
-        let mut packed = arena.take(self.pool(), layout.bytes());
+        let packed = self.packed(arena, layout, |bytes, pack| {
+            pack(&data[bytes]);
+            Ok::<(), Infallible>(())
+        });
+        Ok(match packed {
+            Ok(matrix) => matrix,
+            Err(never) => match never {},
+        })
+    }
+
+    /// As [`Kernels::pack_in`], from data that `read` gives: it is asked, by several threads, to fill a buffer with the
+    /// bytes from an offset on. Each thread packs what it has read while that is in its cache, so no more than some
+    /// kilobytes of the data are in memory beside the packed weights.
+    ///
+    /// # Errors
+    /// Outside: as [`Kernels::pack`]. Inside: the first error of `read`, which is then not asked again.
+    pub fn pack_from<E: Send>(
+        &self,
+        arena: &mut Arena,
+        format: Format,
+        rows: usize,
+        cols: usize,
+        read: impl Fn(usize, &mut [u8]) -> Result<(), E> + Sync,
+    ) -> Result<Result<Matrix, E>, PackError> {
+        let (layout, _) = checked(format, rows, cols)?;
+        let buffers = Mutex::new(Vec::<Vec<u8>>::new());
+        Ok(self.packed(arena, layout, |bytes, pack| {
+            let mut buffer = lock(&buffers).pop().unwrap_or_default();
+            buffer.resize(bytes.len(), 0);
+            read(bytes.start, &mut buffer)?;
+            pack(&buffer);
+            lock(&buffers).push(buffer);
+            Ok(())
+        }))
+    }
+
+    /// A matrix whose data `give` hands to its second argument, a range of bytes at a time.
+    fn packed<E: Send>(
+        &self,
+        arena: &mut Arena,
+        layout: Layout,
+        give: impl Fn(Range<usize>, &mut dyn FnMut(&[u8])) -> Result<(), E> + Sync,
+    ) -> Result<Matrix, E> {
+        /// Packed bytes of a thread's task.
+        const TASK: usize = 64 << 10;
+        let row_bytes = layout.format.row_bytes(layout.cols).unwrap_or(0);
         let bytes = layout.panel_bytes().max(1);
-        let panels = (PART / bytes).max(1);
-        let task = (TASK / bytes).max(1);
-        let row_bytes = format.row_bytes(cols).unwrap_or(0);
-        for (part, out) in packed.chunks_mut(panels * bytes).enumerate() {
-            let first = part * panels;
-            self.pool().run_slices(out, task * bytes, |index, out| {
-                for (i, out) in out.chunks_exact_mut(bytes).enumerate() {
-                    pack::panel(self.level, &layout, data, first + index * task + i, out);
+        let panels = (TASK / bytes).max(1);
+        let mut packed = arena.take(self.pool(), layout.bytes());
+        let failure = Mutex::new(None);
+        self.pool().run_slices(&mut packed, panels * bytes, |task, out| {
+            if lock(&failure).is_some() {
+                return;
+            }
+            let row = |panel: usize| (panel * PANEL).min(layout.rows) * row_bytes;
+            let first = task * panels;
+            let given = give(row(first)..row(first + panels), &mut |data| {
+                for (rows, out) in data.chunks(PANEL * row_bytes.max(1)).zip(out.chunks_exact_mut(bytes)) {
+                    pack::panel(self.level, &layout, rows, row_bytes, out);
                 }
             });
-            let row = |panel: usize| (panel * PANEL).min(rows) * row_bytes;
-            done(row(first)..row(first + panels));
+            if let Err(error) = given {
+                lock(&failure).get_or_insert(error);
+            }
+        });
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(Matrix { layout, data: packed }),
         }
-        Ok(Matrix { layout, data: packed })
     }
 
     /// The values of one row, exactly as the format defines them.
@@ -157,4 +201,18 @@ impl Kernels {
         let bytes = layout.panel_bytes();
         layout.decode_row(&matrix.data[row / PANEL * bytes..][..bytes], row % PANEL, out);
     }
+}
+
+/// How such a matrix is packed, and the bytes that it takes in the file.
+fn checked(format: Format, rows: usize, cols: usize) -> Result<(Layout, usize), PackError> {
+    if !cols.is_multiple_of(format.block_len()) {
+        return Err(PackError::RaggedRow { format, cols });
+    }
+    let bytes = format.row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows));
+    let layout = Layout::new(format, rows, cols);
+    layout.zip(bytes).ok_or(PackError::TooLarge { format, rows, cols })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

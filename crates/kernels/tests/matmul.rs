@@ -1,6 +1,8 @@
 //! Every format at every level against plain loops.
 
-use sampan_kernels::{Format, GroupedJob, Isa, Job, Kernels, MatmulScratch, Matrix, Options, PackError};
+use sampan_kernels::{
+    Arena, Format, GroupedJob, Isa, Job, Kernels, MatmulScratch, Matrix, Options, PackError,
+};
 
 /// A small generator, so that a failure can be repeated.
 struct Random(u64);
@@ -426,4 +428,31 @@ fn a_grouped_product_is_each_of_its_products() {
             }
         }
     }
+}
+
+#[test]
+fn data_that_is_read_while_it_is_packed() {
+    let kernels = kernels(Isa::Portable, 2, false);
+    fn pack_from(
+        kernels: &Kernels,
+        read: impl Fn(usize, &mut [u8]) -> Result<(), String> + Sync,
+    ) -> Result<Matrix, String> {
+        kernels.pack_from(&mut Arena::new(0), Format::Q8_0, 777, 512, read).expect("a valid shape")
+    }
+    let data = weights(&mut Random(5), Format::Q8_0, 777, 512, Scales::Usual);
+    let whole = kernels.pack(Format::Q8_0, 777, 512, &data).expect("a valid shape");
+    let parts = pack_from(&kernels, |at, out| {
+        out.copy_from_slice(&data[at..at + out.len()]);
+        Ok(())
+    });
+    let parts = parts.expect("nothing fails");
+    let row = |matrix: &Matrix, row| {
+        let mut out = vec![0.0; 512];
+        kernels.decode_row(matrix, row, &mut out);
+        out
+    };
+    assert!((0..777).all(|i| row(&whole, i) == row(&parts, i)));
+    let lost =
+        pack_from(&kernels, |at, _| if at > 100_000 { Err(format!("nothing at {at}")) } else { Ok(()) });
+    assert!(lost.unwrap_err().starts_with("nothing at "));
 }

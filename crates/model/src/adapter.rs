@@ -1,11 +1,12 @@
 //! Adapters in memory: low-rank changes of a model's matrices, beside the model, which stays as it is.
 
 use crate::error::AdapterError;
+use crate::export::{self, Order};
 use crate::load::Model;
 use crate::names;
-use crate::plan::{Mixer, Plan, Role, TensorId, TensorSpec};
+use crate::plan::{Mixer, Plan, Role, Rows, TensorId, TensorSpec};
 use sampan_kernels::{Format, Kernels, Matrix};
-use sampan_weights::{AdapterFiles, LowRank};
+use sampan_weights::{AdapterFiles, Checkpoint, LowRank};
 use std::collections::HashMap;
 
 /// What an adapter adds to a model. Goes with the model that it was loaded for; any number of them share that one, and
@@ -24,23 +25,47 @@ pub(crate) struct Change {
     pub(crate) b: Matrix,
 }
 
+/// A tensor of the model as an adapter knows it.
+struct Known<'a> {
+    id: TensorId,
+    /// Under what name, and which rows of that tensor.
+    spec: &'a TensorSpec,
+    /// How its rows or columns are ordered there.
+    order: Option<&'a Order>,
+}
+
 impl Adapter {
-    /// Finds the matrices that an adapter changes, by the names that the model's own files have for them, and brings
-    /// the changes into memory, in float32.
+    /// Finds the matrices that an adapter changes and brings the changes into memory, in float32. An adapter in GGUF goes
+    /// with a GGUF model; one of PEFT with both, as the `checkpoint` that the model was loaded from can be said in Hugging
+    /// Face's names.
     ///
     /// # Errors
     /// Names what the adapter would change and cannot be changed, or has another shape. No part is left out.
-    pub fn load(files: &AdapterFiles, model: &Model) -> Result<Adapter, AdapterError> {
+    pub fn load(
+        files: &AdapterFiles,
+        model: &Model,
+        checkpoint: &Checkpoint,
+    ) -> Result<Adapter, AdapterError> {
         let plan = model.plan();
         let gguf = plan.tensors[plan.embedding].name == "token_embd.weight";
-        if gguf != files.is_gguf() {
-            return Err(AdapterError::Dialect { adapter: dialect(files.is_gguf()), model: dialect(gguf) });
-        }
+        let published = match (files.is_gguf(), gguf) {
+            (true, false) => return Err(AdapterError::Dialect),
+            (false, true) => Some(export::as_published(checkpoint, plan).map_err(Box::new)?),
+            _ => None,
+        };
+        let known: Vec<Known<'_>> = match &published {
+            Some(published) => {
+                published.pairs(plan).map(|(id, spec, order)| Known { id, spec, order }).collect()
+            }
+            None => {
+                let tensors = plan.tensors.iter().enumerate();
+                tensors.map(|(id, spec)| Known { id, spec, order: None }).collect()
+            }
+        };
         let mut adapter = Adapter { changes: HashMap::new() };
         for change in files.low_rank()? {
-            for id in find(plan, &change.target)? {
-                let change = pack(model.kernels(), &change, &plan.tensors[id])?;
-                adapter.changes.insert(id, change);
+            for known in find(plan, &known, &change.target)? {
+                adapter.changes.insert(known.id, pack(model.kernels(), &change, known)?);
             }
         }
         Ok(adapter)
@@ -61,33 +86,33 @@ impl Adapter {
     }
 }
 
-fn dialect(gguf: bool) -> &'static str {
-    if gguf { "GGUF" } else { "Hugging Face" }
-}
-
 /// The matrices of the plan that come from the file's tensor `target`.
-fn find(plan: &Plan, target: &str) -> Result<Vec<TensorId>, AdapterError> {
+fn find<'a>(plan: &Plan, known: &'a [Known<'a>], target: &str) -> Result<Vec<&'a Known<'a>>, AdapterError> {
     let refuse = |why: &str| AdapterError::Unsupported { target: target.into(), why: why.into() };
-    let named = |spec: &TensorSpec| spec.role == Role::Matrix && names::same(&spec.name, target);
-    let mut ids: Vec<TensorId> = (0..plan.tensors.len()).filter(|&id| named(&plan.tensors[id])).collect();
+    let named = |known: &&Known<'_>| known.spec.role == Role::Matrix && names::same(&known.spec.name, target);
+    let mut found: Vec<&Known<'_>> = known.iter().filter(named).collect();
     let tied = plan.head.filter(|head| head.weight == plan.embedding);
     match (tied, target) {
         // A head that shares the embedding's tensor has a name of its own all the same.
-        (Some(head), "lm_head.weight" | "output.weight") => ids = vec![head.weight],
-        _ if ids.contains(&plan.embedding) => return Err(refuse("it is the embedding")),
+        (Some(head), "lm_head.weight" | "output.weight") => {
+            found = known.iter().filter(|known| known.id == head.weight).collect();
+        }
+        _ if found.iter().any(|known| known.id == plan.embedding) => {
+            return Err(refuse("it is the embedding"));
+        }
         _ => {}
     }
-    if ids.is_empty() {
+    if found.is_empty() {
         return Err(AdapterError::Unmatched { target: target.into() });
     }
     let apart = multiplied_apart(plan);
-    if ids.iter().any(|id| apart.contains(id)) {
+    if found.iter().any(|known| apart.contains(&known.id)) {
         return Err(refuse("it is multiplied in parts: an expert, or heads that are absorbed"));
     }
-    if ids.iter().any(|&id| plan.tensors[id].source.transposed) {
+    if found.iter().any(|known| known.spec.source.transposed) {
         return Err(refuse("the file stores it transposed"));
     }
-    Ok(ids)
+    Ok(found)
 }
 
 /// The matrices of which only some rows of a batch are multiplied, or in another order.
@@ -103,24 +128,30 @@ fn multiplied_apart(plan: &Plan) -> Vec<TensorId> {
     experts.chain(heads).map(|linear| linear.weight).chain(table).collect()
 }
 
-/// The change of the part of the file's tensor that `spec` is.
-fn pack(kernels: &Kernels, change: &LowRank<'_>, spec: &TensorSpec) -> Result<Change, AdapterError> {
-    let (rows, cols) = spec.rows_cols();
+/// The change of the part of the file's tensor that a tensor of the model is.
+fn pack(kernels: &Kernels, change: &LowRank<'_>, known: &Known<'_>) -> Result<Change, AdapterError> {
+    let (rows, cols) = known.spec.rows_cols();
     let ([rank, inputs], [outputs, _]) = (change.a.shape, change.b.shape) else {
         unreachable!("both halves are matrices");
     };
-    let which = &spec.source.rows;
+    let which = &known.spec.source.rows;
     let there = match which {
-        crate::plan::Rows::All => *outputs == rows,
+        Rows::All => *outputs == rows,
         _ => (0..rows).all(|row| which.index(row) < *outputs),
     };
     if !there || *inputs != cols {
         let found = [*outputs, *inputs];
         return Err(AdapterError::Shape { target: change.target.clone(), expected: [rows, cols], found });
     }
-    let a = change.a.to_f32()?;
-    let all = change.b.to_f32()?;
-    let row = |i: usize| &all[which.index(i) * rank..][..*rank];
+    let (mut a, all) = (change.a.to_f32()?, change.b.to_f32()?);
+    let place = |row: usize| match known.order {
+        Some(Order::Rows(places)) => places[row],
+        _ => row,
+    };
+    if let Some(Order::Columns(places)) = known.order {
+        a = a.chunks_exact(cols).flat_map(|row| places.iter().map(|&place| row[place])).collect();
+    }
+    let row = |i: usize| &all[which.index(place(i)) * rank..][..*rank];
     let b: Vec<f32> = (0..rows).flat_map(row).map(|x| x * change.scale).collect();
     if a.iter().chain(&b).any(|x| !x.is_finite()) {
         return Err(AdapterError::NotFinite { target: change.target.clone() });

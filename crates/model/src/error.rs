@@ -126,13 +126,13 @@ pub enum AdapterError {
     #[error(transparent)]
     Weights(#[from] sampan_weights::Error),
     /// Tensors are called by other names in the adapter than in the model.
-    #[error("the adapter has {adapter} names of tensors and the model has {model} names")]
-    Dialect {
-        /// Of the adapter.
-        adapter: &'static str,
-        /// Of the model.
-        model: &'static str,
-    },
+    #[error(
+        "the adapter is a GGUF file and the model a folder of Hugging Face, which have other names of tensors; convert the model to GGUF, or use the adapter as PEFT saved it"
+    )]
+    Dialect,
+    /// A GGUF model whose tensors have no names of Hugging Face's.
+    #[error("the adapter has Hugging Face's names, in which this GGUF model cannot be said: {0}")]
+    Unsaid(#[from] Box<crate::export::ExportError>),
     /// A tensor that the model does not have.
     #[error("the adapter changes {target}, which this model does not have")]
     Unmatched {

@@ -9,7 +9,7 @@ use sampan_fixtures::{Family, Kind};
 use sampan_kernels::{Format, Options};
 use sampan_model::export::ExportOptions;
 use sampan_model::{Adapter, Cache, CacheSizes, Chunk, KvFormat, Logits, Model, Scratch};
-use sampan_weights::{AdapterFiles, Checkpoint, Dtype, gguf, safetensors};
+use sampan_weights::{AdapterFiles, Checkpoint, Dtype, safetensors};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,9 +25,19 @@ fn checkpoint(family: &Family) -> TempDir {
     dir
 }
 
-fn adapter(folder: &Path, model: &Model) -> Arc<Adapter> {
+/// `base`: what the model was loaded from.
+fn adapter(folder: &Path, model: &Model, base: &Path) -> Arc<Adapter> {
     let files = AdapterFiles::open(folder).unwrap();
-    Arc::new(Adapter::load(&files, model).unwrap_or_else(|e| panic!("{}: {e}", folder.display())))
+    let adapter = Adapter::load(&files, model, &Checkpoint::open(base).unwrap());
+    Arc::new(adapter.unwrap_or_else(|e| panic!("{}: {e}", folder.display())))
+}
+
+/// The model of a folder as a GGUF file.
+fn converted(folder: &Path, path: &Path) -> Model {
+    let options = ExportOptions { exact: true, ..ExportOptions::default() };
+    let opened = Checkpoint::open(folder).unwrap();
+    sampan_model::export::gguf(&opened, path, &options, &mut |_, _| {}).unwrap();
+    load(path)
 }
 
 /// Logits of all tokens of several sequences, each with its adapter, in one batch, and before it a batch with their
@@ -70,7 +80,7 @@ fn logits_are_those_of_peft() {
         let ids = golden.tensor("ids").unwrap().to_i64s().unwrap();
         let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
         let want = golden.tensor("logits").unwrap().to_f32().unwrap();
-        let adapter = adapter(&root().join(name), &model);
+        let adapter = adapter(&root().join(name), &model, dir.path());
         let got = forward(&model, &[(&ids, Some(&adapter))]);
         let off = difference(&got[0], &want);
         println!("{name}: {off:.1e} from PEFT");
@@ -190,7 +200,7 @@ fn logits_are_those_of_merged_weights() {
         write_adapter(folder.path(), 3, &changes);
         write_merged(merged.path(), &family, 3, &changes);
         let model = load(plain.path());
-        let adapter = adapter(folder.path(), &model);
+        let adapter = adapter(folder.path(), &model, plain.path());
         let tokens: Vec<u32> = (0..45).map(|i| (i * i + 7 * i) % 250).collect();
         let want = Run::new(&load(merged.path()), KvFormat::F32, 64).feed(&tokens);
         let got = forward(&model, &[(&tokens, Some(&adapter))]);
@@ -200,6 +210,13 @@ fn logits_are_those_of_merged_weights() {
         assert!(off < 2e-4, "{name}: {off}");
         let base = forward(&model, &[(&tokens, None)]);
         assert!(difference(&base[0], &want) > 0.1, "{name}: it changes something");
+        // The same adapter on the model as GGUF, where tensors have other names and some another order.
+        let file = folder.path().join("model.gguf");
+        let gguf = converted(plain.path(), &file);
+        let adapter = self::adapter(folder.path(), &gguf, &file);
+        let off = difference(&forward(&gguf, &[(&tokens, Some(&adapter))])[0], &want);
+        println!("{name}: {off:.1e} as GGUF");
+        assert!(off < 1e-3, "{name} as GGUF: {off}");
     }
 }
 
@@ -213,7 +230,7 @@ fn sequences_with_other_adapters_or_none_do_not_touch_each_other() {
             let adapters = [4, 5].map(|seed| {
                 let folder = tempfile::tempdir().unwrap();
                 write_adapter(folder.path(), seed, &modules(&family, endings));
-                adapter(folder.path(), &model)
+                adapter(folder.path(), &model, dir.path())
             });
             let tokens: Vec<u32> = (0..60).map(|i| (i * i + 3 * i) % 250).collect();
             let sequences = [
@@ -240,11 +257,9 @@ fn a_gguf_adapter_changes_a_gguf_model() {
     let folder = tempfile::tempdir().unwrap();
     write_adapter(folder.path(), 3, &changes);
     // The same model and adapter under GGUF's names.
-    let converted = folder.path().join("model.gguf");
-    let opened = Checkpoint::open(dir.path()).unwrap();
-    let options = ExportOptions { exact: true, ..ExportOptions::default() };
-    sampan_model::export::gguf(&opened, &converted, &options, &mut |_, _| {}).unwrap();
-    let mut writer = gguf::Writer::new();
+    let file = folder.path().join("model.gguf");
+    let gguf = converted(dir.path(), &file);
+    let mut writer = sampan_weights::gguf::Writer::new();
     let text = |text: &str| sampan_weights::Value::Str(text.into());
     for (key, value) in
         [("general.type", "adapter"), ("adapter.type", "lora"), ("general.architecture", "qwen3")]
@@ -265,17 +280,14 @@ fn a_gguf_adapter_changes_a_gguf_model() {
     }
     let path = folder.path().join("adapter.gguf");
     std::fs::write(&path, writer.to_bytes(|name| values[name].clone()).unwrap()).unwrap();
-    let gguf = load(&converted);
     let tokens: Vec<u32> = (0..40).map(|i| (i * i + 7 * i) % 250).collect();
-    let want = forward(&model, &[(&tokens, Some(&adapter(folder.path(), &model)))]);
-    let got = forward(&gguf, &[(&tokens, Some(&adapter(&path, &gguf)))]);
+    let want = forward(&model, &[(&tokens, Some(&adapter(folder.path(), &model, dir.path())))]);
+    let got = forward(&gguf, &[(&tokens, Some(&adapter(&path, &gguf, &file)))]);
     assert!(difference(&got[0], &want[0]) < 1e-4);
     let files = AdapterFiles::open(&path).unwrap();
-    let error = Adapter::load(&files, &model).unwrap_err().to_string();
-    assert!(
-        error.contains("the adapter has GGUF names") && error.contains("the model has Hugging Face names"),
-        "{error}"
-    );
+    let error =
+        Adapter::load(&files, &model, &Checkpoint::open(dir.path()).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("convert the model to GGUF"), "{error}");
 }
 
 #[test]
@@ -299,8 +311,8 @@ fn what_cannot_be_changed_is_refused_by_name() {
         let model = load(dir.path());
         let folder = tempfile::tempdir().unwrap();
         write_adapter(folder.path(), 1, &[(module, outputs, inputs)]);
-        let error =
-            Adapter::load(&AdapterFiles::open(folder.path()).unwrap(), &model).unwrap_err().to_string();
+        let (files, base) = (AdapterFiles::open(folder.path()), Checkpoint::open(dir.path()));
+        let error = Adapter::load(&files.unwrap(), &model, &base.unwrap()).unwrap_err().to_string();
         assert!(error.contains(words), "{module}: {error}");
     }
 }

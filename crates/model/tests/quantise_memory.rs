@@ -53,7 +53,7 @@ fn memory_is_bounded_by_one_tensor() {
     write(dir.path(), &whole, false);
     let rest = |path: &Path| {
         let file = Checkpoint::open(path).unwrap();
-        let largest = file.tensors().map(|tensor| tensor.data.len()).max().unwrap();
+        let largest = file.tensors().map(|tensor| tensor.size()).max().unwrap();
         (file.file_bytes() as usize, largest)
     };
     for from in [whole.as_path(), dir.path()] {

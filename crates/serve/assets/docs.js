@@ -52,7 +52,7 @@ function section(route) {
     h("h3", {}, h("span", { class: "method" }, route.method.toUpperCase()), ` ${route.path}`),
     h("p", {}, route.summary, route.description ? `. ${route.description}` : ""),
   ];
-  if (content) parts.push(fields(content.schema), h("pre", {}, command(route, content.example)));
+  if (content) parts.push(fields(content.schema), h("pre", { tabindex: "0" }, command(route, content.example)));
   const answers = Object.entries(route.responses).map(([status, { description }]) => h("tr", {}, h("td", {}, h("code", {}, status)), h("td", {}, description)));
   parts.push(h("details", {}, h("summary", {}, "Answers"), h("table", {}, h("tbody", {}, ...answers))));
   return h("section", { id: anchor(route) }, ...parts);

@@ -1,12 +1,11 @@
 //! LoRA adapters: other names for a model, with small changes of its weights beside them.
 
+use crate::budget::Room;
 use crate::failure::Failure;
-use axum::http::StatusCode;
 use sampan_engine::Adapter;
 use sampan_facade::Error;
-use sampan_facade::machine::available_memory;
 use sampan_model::Model;
-use sampan_weights::AdapterFiles;
+use sampan_weights::{AdapterFiles, Checkpoint};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,13 +53,12 @@ pub(crate) fn bytes_of(path: &Path) -> Result<u64, sampan_weights::Error> {
 /// The adapters of one model that are in memory.
 #[derive(Debug)]
 pub(crate) struct Adapters {
-    /// Bytes that they may take together; `None`: nobody counts.
-    room: Option<u64>,
+    room: Arc<Room>,
     loaded: Mutex<HashMap<String, Arc<Adapter>>>,
 }
 
 impl Adapters {
-    pub(crate) fn new(room: Option<u64>) -> Adapters {
+    pub(crate) fn new(room: Arc<Room>) -> Adapters {
         Adapters { room, loaded: Mutex::default() }
     }
 
@@ -83,36 +81,23 @@ impl Adapters {
     }
 
     /// Brings an adapter into memory, unless it is there. Blocks.
-    pub(crate) fn load(&self, named: &NamedAdapter, model: &Model) -> Result<Arc<Adapter>, Failure> {
+    pub(crate) fn load(
+        &self,
+        named: &NamedAdapter,
+        model: &Model,
+        checkpoint: &Checkpoint,
+    ) -> Result<Arc<Adapter>, Failure> {
         if let Some(adapter) = self.get(&named.name) {
             return Ok(adapter);
         }
-        self.check_room(named)?;
+        let needed = bytes_of(&named.path).map_err(|e| refused(named, Error::Weights(e)))?;
+        self.room.check(&format!("adapter {:?}", named.name), needed, self.bytes() as u64)?;
         let files = AdapterFiles::open(&named.path).map_err(|e| refused(named, Error::Weights(e)))?;
-        let adapter = Adapter::load(&files, model)
+        let adapter = Adapter::load(&files, model, checkpoint)
             .map_err(|source| refused(named, Error::Adapter { path: named.path.clone(), source }))?;
         let adapter = Arc::new(adapter);
         self.loaded().insert(named.name.clone(), adapter.clone());
         Ok(adapter)
-    }
-
-    /// Refuses an adapter for which the model has left no room.
-    fn check_room(&self, named: &NamedAdapter) -> Result<(), Failure> {
-        let Some(room) = self.room else { return Ok(()) };
-        let needed = bytes_of(&named.path).map_err(|e| refused(named, Error::Weights(e)))?;
-        let now = available_memory().map_or(u64::MAX, |available| available.bytes);
-        let left = room.saturating_sub(self.bytes() as u64).min(now);
-        if needed <= left {
-            return Ok(());
-        }
-        let kib = |bytes: u64| bytes.div_ceil(1 << 10);
-        let message = format!(
-            "adapter {:?} needs {} KiB, and beside the model {} KiB are left",
-            named.name,
-            kib(needed),
-            kib(left)
-        );
-        Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "out_of_memory", message).after(30))
     }
 }
 

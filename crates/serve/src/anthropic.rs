@@ -11,7 +11,7 @@ use crate::openai::warnings;
 use crate::service::json_body;
 use crate::stream::{self, Form, Frame, Frames};
 use crate::tools::{Choice as ToolChoice, Offer};
-use crate::{shape, thinking, wire};
+use crate::{messages, shape, thinking, wire};
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -113,7 +113,13 @@ fn conversation(fields: &mut Fields, loaded: &Loaded) -> Result<Job> {
         }
     }
     let offer = tools(fields)?;
-    Ok(Job { offer, shape, max_reasoning, ..Job::new(Input::Chat { messages, vars }) })
+    let open = messages::is_begun(&messages);
+    let thought = |message: &Value| !message["reasoning_content"].is_null();
+    if open && on == Some(true) && !messages.last().is_some_and(thought) {
+        let why = "is wanted before the answer, and the last message has begun the answer without";
+        return Err(fields.wrong("thinking", "contradiction", why));
+    }
+    Ok(Job { offer, shape, max_reasoning, ..Job::new(Input::Chat { messages, vars, open }) })
 }
 
 /// Tools, in the form that templates know.

@@ -5,6 +5,7 @@
 use crate::failure::Failure;
 use axum::http::StatusCode;
 use sampan_facade::LoadOptions;
+use sampan_facade::machine::available_memory;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -55,6 +56,48 @@ impl Budget {
             mib(available.bytes),
         );
         Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "out_of_memory", message).after(5))
+    }
+}
+
+/// What a model leaves of the memory that was there for it: adapters, and what vectors and scores are computed in, come
+/// into memory later.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// `None`: nobody counts.
+    bytes: Option<u64>,
+    /// Taken for vectors and scores.
+    encoders: AtomicU64,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: Option<u64>) -> Room {
+        Room { bytes, encoders: AtomicU64::new(0) }
+    }
+
+    /// Bytes taken for vectors and scores.
+    pub(crate) fn encoders(&self) -> u64 {
+        self.encoders.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes` for vectors or scores, beside adapters of so many bytes.
+    pub(crate) fn take(&self, what: &str, bytes: u64, adapters: u64) -> Result<(), Failure> {
+        self.check(what, bytes, adapters)?;
+        self.encoders.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Refuses what there is no room for.
+    pub(crate) fn check(&self, what: &str, bytes: u64, adapters: u64) -> Result<(), Failure> {
+        let Some(room) = self.bytes else { return Ok(()) };
+        let now = available_memory().map_or(u64::MAX, |available| available.bytes);
+        let left = room.saturating_sub(adapters + self.encoders()).min(now);
+        if bytes <= left {
+            return Ok(());
+        }
+        let kib = |bytes: u64| bytes.div_ceil(1 << 10);
+        let message =
+            format!("{what} needs {} KiB, and beside the model {} KiB are left", kib(bytes), kib(left));
+        Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "out_of_memory", message).after(30))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::shape::Shape;
 use crate::tools::Offer;
 use sampan_engine::{PromptLogprobs, Request, Sampling, TokenFilter};
 use sampan_facade::{Encoded, Error, Settings};
-use sampan_text::{ConstraintState, ReasoningLimit, Special};
+use sampan_text::{ConstraintState, ReasoningLimit, Special, Start};
 use serde_json::{Map, Value};
 
 /// A prompt in one of its forms.
@@ -20,6 +20,8 @@ pub(crate) enum Input {
         messages: Vec<Value>,
         /// Further variables of the template.
         vars: Map<String, Value>,
+        /// The answer goes on with the last message.
+        open: bool,
     },
     /// A text to be continued as it stands.
     Text(String),
@@ -138,7 +140,7 @@ impl Job {
     pub(crate) fn encode(&self, loaded: &Loaded) -> Result<(Encoded, Option<Dropped>), Failure> {
         let speech = &loaded.speech;
         let encoded = match &self.input {
-            Input::Chat { messages, vars } => return self.encode_chat(loaded, messages, vars),
+            Input::Chat { messages, vars, open } => return self.encode_chat(loaded, messages, vars, *open),
             Input::Text(text) => speech.encode_text(text, Special::AsText)?,
             Input::Ids(ids) => Encoded::continued(ids.clone()),
             Input::Fill { before, after } => speech.encode_fill(before, after)?,
@@ -151,13 +153,18 @@ impl Job {
         loaded: &Loaded,
         messages: &[Value],
         vars: &Map<String, Value>,
+        open: bool,
     ) -> Result<(Encoded, Option<Dropped>), Failure> {
         let tools = self.offer.as_ref().map(|offer| &offer.list);
+        let rendered = |messages: Vec<Value>| match open {
+            true => loaded.speech.encode_open(&Value::Array(messages), tools, vars),
+            false => loaded.speech.encode_messages(&Value::Array(messages), tools, vars),
+        };
         let encode = |messages: &[Value]| {
             let messages = messages::for_template(messages);
-            match loaded.speech.encode_messages(&Value::Array(messages.clone()), tools, vars) {
+            match rendered(messages.clone()) {
                 Err(Error::Template(error)) if error.refused => match messages::with_one_system(&messages) {
-                    Some(messages) => loaded.speech.encode_messages(&Value::Array(messages), tools, vars),
+                    Some(messages) => rendered(messages),
                     None => Err(Error::Template(error)),
                 },
                 encoded => encoded,
@@ -205,13 +212,19 @@ impl Job {
             compiled.map_err(|error| shape.refused(&error))
         };
         let calls = self.offer.as_ref().and_then(|offer| offer.shape(self.shape.clone()));
+        let open = matches!(self.input, Input::Chat { open: true, .. });
+        if let Some(shape) = calls.as_ref().or(self.shape.as_ref()).filter(|_| open) {
+            let why = "is a shape of the whole answer, and the last message has begun it already; end with a message of \
+                       the user, or leave the shape out";
+            return Err(Failure::field(&shape.field, "contradiction", format!("{} {why}", shape.field)));
+        }
         let alone = self.shape.as_ref().map(compile).transpose()?;
         // The shape by itself first: an error in it is then told by its own field.
         let shape = match &calls {
             Some(calls) => Some(compile(calls)?),
             None => alone,
         };
-        let limit = self.max_reasoning.and_then(|most| {
+        let limit = self.max_reasoning.filter(|_| prompt.start != Start::Answer).and_then(|most| {
             ReasoningLimit::new(most, &prompt.format, &prompt.text, &loaded.speech.tokenizer)
         });
         Ok(Filter::boxed(shape, limit))

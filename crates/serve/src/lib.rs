@@ -43,5 +43,5 @@ pub use adapters::NamedAdapter;
 pub use edge::Key;
 pub use options::{Limits, ServeOptions, TlsFiles};
 pub use registry::{KeepAlive, Named};
-pub use server::{ServeError, run};
+pub use server::{ServeError, routes, run};
 pub use telemetry::{Traces, not_traces};

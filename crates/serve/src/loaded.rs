@@ -1,10 +1,11 @@
 //! A model in memory, and everything that can be asked of it.
 
 use crate::adapters::Adapters;
+use crate::budget::Room;
 use crate::failure::Failure;
 use crate::worker::Worker;
 use sampan_engine::{Adapter, Engine};
-use sampan_facade::{EmbedOptions, Embedder, Embedding, Prepared, Reranker, Score, Speech};
+use sampan_facade::{EmbedOptions, Embedder, Embedding, Prepared, Reranker, Score, Speech, encoder_bytes};
 use sampan_model::Model;
 use sampan_text::{ConstraintError, Constraints};
 use std::ops::Deref;
@@ -30,6 +31,7 @@ pub(crate) struct Base {
     pub(crate) prepared: Prepared,
     pub(crate) model: Arc<Model>,
     pub(crate) adapters: Adapters,
+    pub(crate) room: Arc<Room>,
     /// The engine; not there for models that generate nothing.
     worker: Option<Worker>,
     embedder: Mutex<Option<Embedder>>,
@@ -56,6 +58,7 @@ impl Base {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Base, Failure> {
         let begin = std::time::Instant::now();
+        let room = Arc::new(Room::new(room));
         let speech = Speech::of(&prepared)?;
         let model = Arc::new(prepared.load(progress)?);
         let worker = match prepared.check_generates() {
@@ -70,7 +73,8 @@ impl Base {
             speech,
             prepared,
             model,
-            adapters: Adapters::new(room),
+            adapters: Adapters::new(room.clone()),
+            room,
             worker,
             embedder: Mutex::default(),
             reranker: Mutex::default(),
@@ -101,9 +105,20 @@ impl Base {
         self.worker.as_ref().is_none_or(Worker::is_alive)
     }
 
-    /// Bytes that the model may take, with the adapters that are in memory.
+    /// Bytes that the model may take, with what has come into memory beside it.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.prepared.memory.total() + self.adapters.bytes()
+        self.prepared.memory.total() + self.adapters.bytes() + self.room.encoders() as usize
+    }
+
+    /// Takes the memory in which vectors or scores are computed; of a model that generates nothing it is in its plan.
+    fn take_encoder(&self, what: &str) -> Result<(), Failure> {
+        match self.worker {
+            None => Ok(()),
+            Some(_) => {
+                let bytes = encoder_bytes(&self.prepared) as u64;
+                self.room.take(&format!("computing {what}"), bytes, self.adapters.bytes() as u64)
+            }
+        }
     }
 
     /// What compiles constraints on answers. The first time takes long.
@@ -125,7 +140,11 @@ impl Loaded {
         let mut slot = self.embedder.lock().unwrap_or_else(PoisonError::into_inner);
         let embedder = match &mut *slot {
             Some(embedder) => embedder,
-            None => slot.insert(Embedder::over(&self.prepared, self.model.clone(), None)?),
+            None => {
+                let embedder = Embedder::over(&self.prepared, self.model.clone(), None)?;
+                self.take_encoder("vectors")?;
+                slot.insert(embedder)
+            }
         };
         Ok(embedder.embed(texts, options)?)
     }
@@ -141,7 +160,11 @@ impl Loaded {
         let mut slot = self.reranker.lock().unwrap_or_else(PoisonError::into_inner);
         let reranker = match &mut *slot {
             Some(reranker) => reranker,
-            None => slot.insert(Reranker::over(&self.prepared, self.model.clone())?),
+            None => {
+                let reranker = Reranker::over(&self.prepared, self.model.clone())?;
+                self.take_encoder("scores")?;
+                slot.insert(reranker)
+            }
         };
         Ok(reranker.scores(instruct, query, documents)?)
     }

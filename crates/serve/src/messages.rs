@@ -35,6 +35,18 @@ pub(crate) fn with_one_system(messages: &[Value]) -> Option<Vec<Value>> {
     Some(std::iter::once(first).chain(messages.iter().filter(|m| !is_system(m)).cloned()).collect())
 }
 
+/// Whether an answer can go on with the last message: it is the assistant's, and it calls no tool.
+pub(crate) fn may_be_continued(messages: &[Value]) -> bool {
+    let own = |message: &Value| message["role"] == "assistant" && message["tool_calls"].is_null();
+    messages.last().is_some_and(own)
+}
+
+/// Whether the last message is the beginning of the answer, where an API has no word for that.
+pub(crate) fn is_begun(messages: &[Value]) -> bool {
+    let said = |message: &Value| message["content"].as_str().is_some_and(|text| !text.is_empty());
+    may_be_continued(messages) && messages.last().is_some_and(said)
+}
+
 fn is_system(message: &Value) -> bool {
     message["role"] == "system" || message["role"] == "developer"
 }

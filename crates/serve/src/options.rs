@@ -42,6 +42,28 @@ pub struct ServeOptions {
     pub limits: Limits,
 }
 
+impl ServeOptions {
+    /// These models for this machine alone, on a port that is free, and nothing else.
+    pub fn new(models: Vec<Named>, load: LoadOptions) -> ServeOptions {
+        ServeOptions {
+            models,
+            adapters: Vec::new(),
+            adapter_folder: None,
+            load,
+            keep: KeepAlive::Forever,
+            lazy: false,
+            address: ([127, 0, 0, 1], 0).into(),
+            tls: None,
+            log_prompts: false,
+            hub: None,
+            keys: Vec::new(),
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// A certificate, with those between it and a root behind it, and its private key; both in PEM form.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {

@@ -82,12 +82,43 @@ struct State {
     seen: bool,
 }
 
+/// What is known of an adapter.
+#[derive(Debug)]
+struct AdapterEntry {
+    named: NamedAdapter,
+    /// Whether it has been in memory.
+    seen: bool,
+    /// Why it could not be loaded the last time.
+    failed: Option<Failure>,
+}
+
+impl AdapterEntry {
+    fn new(named: NamedAdapter) -> AdapterEntry {
+        AdapterEntry { named, seen: false, failed: None }
+    }
+}
+
+/// An adapter as lists show it.
+#[derive(Debug)]
+pub(crate) struct ListedAdapter {
+    pub(crate) name: String,
+    /// The model that it was named for; `None`: the first.
+    pub(crate) wanted: Option<String>,
+    /// The model that it changes, if there is such a one.
+    pub(crate) model: Option<String>,
+    pub(crate) loaded: bool,
+    /// Why it could not be loaded the last time.
+    pub(crate) failed: Option<Failure>,
+    /// Whether it has been in memory since the start.
+    pub(crate) seen: bool,
+}
+
 /// Every model of the server.
 #[derive(Debug)]
 pub(crate) struct Registry {
     entries: RwLock<Vec<Arc<Entry>>>,
-    /// Names of models with adapters; each tells its model.
-    adapters: RwLock<Vec<NamedAdapter>>,
+    /// Models with adapters; each tells its model.
+    adapters: RwLock<Vec<AdapterEntry>>,
     pub(crate) options: LoadOptions,
     keep: KeepAlive,
     /// One set of threads for all models.
@@ -121,7 +152,8 @@ impl Registry {
         let kernels = Arc::new(options.kernels()?);
         let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let entries = models.into_iter().map(|named| Entry::new(named, keep)).collect();
-        let (entries, adapters) = (RwLock::new(entries), RwLock::new(adapters));
+        let adapters = RwLock::new(adapters.into_iter().map(AdapterEntry::new).collect());
+        let entries = RwLock::new(entries);
         Ok(Registry { entries, adapters, options, keep, kernels, created })
     }
 
@@ -185,6 +217,17 @@ impl Registry {
 
     /// A model with an adapter, both loaded if they are not in memory.
     async fn with_adapter(&self, named: NamedAdapter) -> Result<Arc<Loaded>, Failure> {
+        let name = named.name.clone();
+        let outcome = self.load_adapter(named).await;
+        let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = adapters.iter_mut().find(|known| known.named.name == name) {
+            known.seen |= outcome.is_ok();
+            known.failed = outcome.as_ref().err().cloned();
+        }
+        outcome
+    }
+
+    async fn load_adapter(&self, named: NamedAdapter) -> Result<Arc<Loaded>, Failure> {
         let entry = self.entry(named.model.as_deref())?;
         let base = self.base(&entry).await?;
         let adapter = match base.adapters.get(&named.name) {
@@ -192,7 +235,7 @@ impl Registry {
             None => {
                 let _turn = entry.turn.lock().await;
                 let (shared, wanted) = (base.clone(), named.clone());
-                let load = move || shared.adapters.load(&wanted, &shared.model);
+                let load = move || shared.adapters.load(&wanted, &shared.model, &shared.prepared.checkpoint);
                 let loaded = tokio::task::spawn_blocking(load).await;
                 let loaded =
                     loaded.unwrap_or_else(|e| Err(Failure::internal(format!("loading failed: {e}"))));
@@ -218,10 +261,10 @@ impl Registry {
         }
         let loaded = self.with_adapter(named.clone()).await?;
         let mut adapters = self.adapters.write().unwrap_or_else(PoisonError::into_inner);
-        if adapters.iter().any(|other| other.name == named.name) {
+        if adapters.iter().any(|other| other.named.name == named.name) {
             return Err(taken());
         }
-        adapters.push(named);
+        adapters.push(AdapterEntry { seen: true, ..AdapterEntry::new(named) });
         Ok(loaded)
     }
 
@@ -235,7 +278,10 @@ impl Registry {
                 ..Failure::new(StatusCode::NOT_FOUND, "adapter_not_found", message)
             });
         };
-        self.adapters.write().unwrap_or_else(PoisonError::into_inner).retain(|other| other.name != name);
+        self.adapters
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|other| other.named.name != name);
         let entry = self.entry(named.model.as_deref())?;
         let base = entry.state().loaded.clone();
         if let Some(base) = base {
@@ -248,30 +294,52 @@ impl Registry {
     /// Names of adapters, and of the models that they change.
     pub(crate) fn adapters(&self) -> Vec<(String, String)> {
         let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
-        let model = |adapter: &NamedAdapter| {
-            let entry = self.entry(adapter.model.as_deref()).ok()?;
-            Some((adapter.name.clone(), entry.named.name.clone()))
+        let model = |AdapterEntry { named, .. }: &AdapterEntry| {
+            let entry = self.find(named.model.as_deref())?;
+            Some((named.name.clone(), entry.named.name.clone()))
         };
         adapters.iter().filter_map(model).collect()
+    }
+
+    /// Adapters and how they are.
+    pub(crate) fn list_adapters(&self) -> Vec<ListedAdapter> {
+        let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = |AdapterEntry { named, seen, failed }: &AdapterEntry| {
+            let entry = self.find(named.model.as_deref());
+            let base = entry.as_ref().and_then(|entry| entry.state().loaded.clone());
+            ListedAdapter {
+                name: named.name.clone(),
+                wanted: named.model.clone(),
+                model: entry.map(|entry| entry.named.name.clone()),
+                loaded: base.is_some_and(|base| base.adapters.get(&named.name).is_some()),
+                failed: failed.clone(),
+                seen: *seen,
+            }
+        };
+        adapters.iter().map(listed).collect()
     }
 
     fn adapter(&self, name: &str) -> Option<NamedAdapter> {
         let plain = name.strip_suffix(":latest").unwrap_or(name);
         let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
-        adapters.iter().find(|adapter| adapter.name == name || adapter.name == plain).cloned()
+        let mut named = adapters.iter().map(|adapter| &adapter.named);
+        named.find(|adapter| adapter.name == name || adapter.name == plain).cloned()
+    }
+
+    /// The model of that name; without a name, the first.
+    fn find(&self, name: Option<&str>) -> Option<Arc<Entry>> {
+        let entries = self.entries();
+        let Some(name) = name else { return entries.into_iter().next() };
+        let plain = name.strip_suffix(":latest").unwrap_or(name);
+        entries.into_iter().find(|e| e.named.name == name || e.named.name == plain)
     }
 
     fn entry(&self, name: Option<&str>) -> Result<Arc<Entry>, Failure> {
-        let entries = self.entries();
-        let Some(name) = name else {
-            return entries.into_iter().next().ok_or_else(|| Failure::internal("there is no model"));
-        };
-        let plain = name.strip_suffix(":latest").unwrap_or(name);
-        let found = entries.iter().find(|e| e.named.name == name || e.named.name == plain);
-        found.cloned().ok_or_else(|| {
-            let mut known: Vec<String> = entries.iter().map(|e| e.named.name.clone()).collect();
+        self.find(name).ok_or_else(|| {
+            let Some(name) = name else { return Failure::internal("there is no model") };
+            let mut known: Vec<String> = self.entries().iter().map(|e| e.named.name.clone()).collect();
             let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
-            known.extend(adapters.iter().map(|adapter| adapter.name.clone()));
+            known.extend(adapters.iter().map(|adapter| adapter.named.name.clone()));
             Failure {
                 param: Some("model".into()),
                 ..Failure::new(
@@ -286,10 +354,10 @@ impl Registry {
     /// Bytes of the adapters that a model has from the start. What is wrong with them is told when they are loaded.
     fn reserve(&self, entry: &Entry) -> u64 {
         let adapters = self.adapters.read().unwrap_or_else(PoisonError::into_inner);
-        let of_entry = |adapter: &&NamedAdapter| {
-            self.entry(adapter.model.as_deref()).is_ok_and(|other| other.named.name == entry.named.name)
+        let of_entry = |AdapterEntry { named, .. }: &&AdapterEntry| {
+            self.find(named.model.as_deref()).is_some_and(|other| other.named.name == entry.named.name)
         };
-        let bytes = |adapter: &NamedAdapter| adapters::bytes_of(&adapter.path).unwrap_or(0);
+        let bytes = |adapter: &AdapterEntry| adapters::bytes_of(&adapter.named.path).unwrap_or(0);
         adapters.iter().filter(of_entry).map(bytes).sum()
     }
 

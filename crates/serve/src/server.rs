@@ -1,7 +1,7 @@
 //! A server from start to end.
 
 use crate::app::{App, router};
-use crate::edge::{Door, tls};
+use crate::edge::{Certificate, Door};
 use crate::options::ServeOptions;
 use sampan_facade::machine;
 use std::net::SocketAddr;
@@ -107,18 +107,33 @@ pub fn run(options: ServeOptions, listening: &mut dyn FnMut(SocketAddr)) -> Resu
     outcome
 }
 
+/// The routes of a server, behind all their checks, without its sockets: for a program that listens itself. Models are
+/// loaded when they are first asked for.
+///
+/// # Errors
+/// When the models cannot be served on this machine as asked.
+pub fn routes(options: &ServeOptions) -> Result<axum::Router, ServeError> {
+    let (stop, stopping) = watch::channel(false);
+    let app = App::new(options, stopping).map_err(ServeError::Model)?;
+    // Answers end when the sender is dropped, so it lives as long as the routes.
+    Ok(router(Arc::new(app)).layer(axum::Extension(Arc::new(stop))))
+}
+
 async fn serve(options: ServeOptions, listening: &mut dyn FnMut(SocketAddr)) -> Result<(), ServeError> {
     let (stop, stopping) = watch::channel(false);
     let app = Arc::new(App::new(&options, stopping).map_err(ServeError::Model)?);
     let address = options.address;
     let bind = |source| ServeError::Bind { address, source };
-    let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+    let tls = options.tls.as_ref().map(Certificate::read).transpose()?;
     let listener = TcpListener::bind(address).await.map_err(bind)?;
     let end = signals().map_err(ServeError::System)?;
     // While nothing else runs here: beside an engine it would take long, and find too little.
     measure(&app).await;
     listening(listener.local_addr().map_err(bind)?);
     let background = tokio::spawn(background(app.clone()));
+    if let Some(certificate) = &tls {
+        tokio::spawn(certificate.clone().watch());
+    }
     let door = Door { listener, tls, router: router(app), limits: options.limits };
     door.listen(end, stop).await;
     background.abort();

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::failure::Failure;
 use crate::page as files;
-use crate::registry::Listed;
+use crate::registry::{Listed, ListedAdapter};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,12 +17,13 @@ pub(crate) fn json_body(value: &Value) -> Response {
     response
 }
 
-/// Whether the server does what it was started for, and if not, why. 200 when every model named at the start has been in
-/// memory (where models are loaded when they are asked for: at once), 503 before that, and when one cannot be loaded or
-/// answers no more.
+/// Whether the server does what it was started for, and if not, why. 200 when every model and adapter named at the start has
+/// been in memory (where models are loaded when they are asked for: at once), 503 before that, and when one cannot be loaded
+/// or answers no more.
 pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
     let models = app.registry.list();
-    let status = readiness(&models, app.lazy);
+    let adapters = app.registry.list_adapters();
+    let status = readiness(&models, &adapters, app.lazy);
     let state = |l: &Listed| match (&l.loaded, &l.failed) {
         (Some(_), _) => json!("loaded"),
         (None, Some(failure)) => json!({"failed": failure.message}),
@@ -30,6 +31,17 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
     };
     let list: Map<String, Value> = models.iter().map(|l| (l.name.clone(), state(l))).collect();
     let mut body = json!({"status": status, "models": list});
+    let adapter = |l: &ListedAdapter| match (&l.failed, &l.model) {
+        (Some(failure), _) => json!({"failed": failure.message}),
+        (None, None) => {
+            json!({"failed": format!("it was named for {:?}, and there is no such model", l.wanted.as_deref().unwrap_or_default())})
+        }
+        (None, Some(_)) => json!(if l.loaded { "loaded" } else { "not loaded" }),
+    };
+    if !adapters.is_empty() {
+        let list: Map<String, Value> = adapters.iter().map(|l| (l.name.clone(), adapter(l))).collect();
+        body["adapters"] = list.into();
+    }
     let progress = |l: &Listed| {
         let (done, all) = l.progress;
         let loading = l.loading && l.loaded.is_none() && all > 0;
@@ -49,12 +61,17 @@ pub(crate) async fn health(State(app): State<Arc<App>>) -> Response {
 
 /// `ok`, `loading` or `failed`. Where models are loaded on demand, one that cannot be loaded is no reason to send the
 /// requests for the others elsewhere.
-fn readiness(models: &[Listed], lazy: bool) -> &'static str {
+fn readiness(models: &[Listed], adapters: &[ListedAdapter], lazy: bool) -> &'static str {
     let failed = |l: &Listed| l.failed.is_some();
-    let bad = if lazy { !models.is_empty() && models.iter().all(failed) } else { models.iter().any(failed) };
+    let unusable = |l: &ListedAdapter| l.failed.is_some() || l.model.is_none();
+    let bad = match lazy {
+        true => !models.is_empty() && models.iter().all(failed),
+        false => models.iter().any(failed) || adapters.iter().any(unusable),
+    };
+    let unseen = || models.iter().any(|l| !l.seen) || adapters.iter().any(|l| !l.seen);
     match bad {
         true => "failed",
-        false if !lazy && models.iter().any(|l| !l.seen) => "loading",
+        false if !lazy && unseen() => "loading",
         false => "ok",
     }
 }

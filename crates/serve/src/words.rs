@@ -71,17 +71,26 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, asked: Asked) -> Res
     Ok(json_body(&json!({"prompt": text, "content": text})))
 }
 
-/// `{messages, chat_template_kwargs, add_generation_prompt}` to `{prompt}`.
+/// `{messages, chat_template_kwargs, add_generation_prompt, continue_final_message}` to `{prompt}`.
 pub(crate) async fn apply_template(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let mut fields = asked.fields;
     let model = fields.text("model")?;
-    let messages = Value::Array(messages::for_template(&chat::messages(&mut fields)?));
+    let messages = chat::messages(&mut fields)?;
     let tools = fields.list("tools")?.map(Value::Array);
-    let answer = fields.flag("add_generation_prompt")?.unwrap_or(true);
+    let open = fields.flag("continue_final_message")?.unwrap_or(false);
+    let answer = fields.flag("add_generation_prompt")?.unwrap_or(!open);
+    if open && (answer || !messages::may_be_continued(&messages)) {
+        let why = "needs a last message of the assistant without tool_calls, and no add_generation_prompt";
+        return Err(fields.wrong("continue_final_message", "contradiction", why));
+    }
+    let messages = Value::Array(messages::for_template(&messages));
     let loaded = app.registry.get(model.as_deref()).await?;
     let vars = thinking::variables(&loaded, &mut fields)?;
     fields.finish()?;
-    let prompt = loaded.speech.render(&messages, tools.as_ref(), &vars, answer)?;
+    let prompt = match open {
+        true => loaded.speech.render_open(&messages, tools.as_ref(), &vars)?,
+        false => loaded.speech.render(&messages, tools.as_ref(), &vars, answer)?,
+    };
     Ok(json_body(&json!({"prompt": prompt.text()})))
 }
 

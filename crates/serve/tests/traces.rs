@@ -8,7 +8,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use sampan_facade::LoadOptions;
-use sampan_serve::{KeepAlive, Limits, Named, ServeOptions, Traces, not_traces};
+use sampan_serve::{Named, ServeOptions, Traces, not_traces};
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, mpsc};
@@ -84,22 +84,9 @@ impl Lines {
 
 /// A server with `mini` on a free port, until this process ends; its URL.
 fn server(log_prompts: bool) -> String {
-    let options = ServeOptions {
-        models: vec![Named::parse("mini")],
-        adapters: Vec::new(),
-        adapter_folder: None,
-        load: LoadOptions { streams: 4, threads: Some(1), check_memory: false, ..LoadOptions::default() },
-        keep: KeepAlive::Forever,
-        lazy: true,
-        address: ([127, 0, 0, 1], 0).into(),
-        tls: None,
-        log_prompts,
-        hub: None,
-        keys: Vec::new(),
-        hosts: Vec::new(),
-        origins: Vec::new(),
-        limits: Limits::default(),
-    };
+    let load = LoadOptions { streams: 4, threads: Some(1), check_memory: false, ..LoadOptions::default() };
+    let options =
+        ServeOptions { lazy: true, log_prompts, ..ServeOptions::new(vec![Named::parse("mini")], load) };
     let (to, address) = mpsc::channel();
     std::thread::spawn(move || sampan_serve::run(options, &mut |address| to.send(address).unwrap()));
     format!("http://{}", address.recv().unwrap())

@@ -52,15 +52,21 @@ fn render(template: &ChatTemplate, case: &Value) -> Result<String, TemplateError
 const BEYOND: [(&str, &str); 2] =
     [("deepseek-ai-DeepSeek-V3.2", "string_arguments"), ("deepseek-ai-DeepSeek-V4", "string_arguments")];
 
+/// The templates of a folder.
+fn templates(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
+    paths.sort();
+    paths.retain(|path| path.extension().is_some_and(|e| e == "jinja"));
+    paths
+}
+
 fn check(folder: &Path) -> usize {
     let goldens = Goldens::load();
     let cases = goldens.0["cases"].as_object().expect("cases");
     let mut failures = Vec::new();
     let mut checked = 0;
-    let mut paths: Vec<_> =
-        std::fs::read_dir(folder).expect("a folder").map(|e| e.expect("an entry").path()).collect();
-    paths.sort();
-    for path in paths.iter().filter(|p| p.extension().is_some_and(|e| e == "jinja")) {
+    for path in &templates(folder) {
         let name = path.file_stem().and_then(|s| s.to_str()).expect("a name");
         let source = std::fs::read_to_string(path).expect("a template");
         let template = match ChatTemplate::new(&source, options(&goldens, name)) {
@@ -153,4 +159,48 @@ fn single_expressions_render_as_in_jinja2() {
         }
     }
     assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), expressions.len(), failures.join("\n"));
+}
+
+/// Every template that shows what the assistant said can be left open there, wherever it trims or cuts.
+#[test]
+fn the_last_message_is_left_open() {
+    let goldens = Goldens::load();
+    let said = |content: &str| serde_json::json!([{"role": "user", "content": "Name a colour."}, {"role": "assistant", "content": content}]);
+    let mut open = 0;
+    let published = root().join("../shared/data/templates");
+    let folders = [Some(root().join("fixtures/templates")), published.is_dir().then_some(published)];
+    for path in folders.iter().flatten().flat_map(|folder| templates(folder)) {
+        let name = path.file_stem().expect("a file").to_string_lossy().into_owned();
+        let source = std::fs::read_to_string(&path).expect("readable");
+        let Ok(template) = ChatTemplate::new(&source, options(&goldens, &name)) else { continue };
+        let whole = |content: &str| template.render(&said(content), None, false, &Map::new());
+        if !whole("The sky is").is_ok_and(|prompt| prompt.text().contains("The sky is")) {
+            continue;
+        }
+        for content in ["The sky is", "Blue", "A\n\nB"] {
+            let prompt = template
+                .render_open(&said(content), None, &Map::new())
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert!(prompt.text().ends_with(content), "{name}: {:?}", prompt.text());
+            let closed = whole(content).expect("rendered before");
+            assert!(
+                closed.text().starts_with(prompt.text()),
+                "{name}: {:?}\n{:?}",
+                prompt.text(),
+                closed.text()
+            );
+        }
+        // What a template trims at the end of a message is kept where the message goes on.
+        let prompt = template
+            .render_open(&said("The sky is "), None, &Map::new())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(prompt.text().ends_with("The sky is "), "{name}: {:?}", prompt.text());
+        open += 1;
+    }
+    println!("{open} templates");
+    assert!(open >= 3);
+    let silent = ChatTemplate::new("{{ messages[0].content }}", TemplateOptions::default()).expect("valid");
+    let error =
+        silent.render_open(&said("Blue"), None, &Map::new()).expect_err("it does not show the last message");
+    assert!(error.message.contains("does not show the last message"), "{error}");
 }

@@ -1,10 +1,10 @@
 //! One view over the files of a model.
 
 use crate::error::Quoted;
+use crate::file::ModelFile;
 use crate::folder::{Sidecars, Weights};
 use crate::index::NameIndex;
 use crate::metadata::Metadata;
-use crate::mmap::MappedFile;
 use crate::split::{self, Split};
 use crate::tensor::{Tensor, TensorInfo};
 use crate::tokenizer::{self, ChatTemplateSource, GgufVocab, TokenizerFiles};
@@ -25,14 +25,14 @@ pub enum Kind {
 
 /// A model on disk (or embedded in the program): tensors, metadata, configuration, vocabulary.
 ///
-/// Weight files are mapped for as long as this lives. They must not be shortened meanwhile: reading beyond a mapped
-/// file's end kills the process (SIGBUS). Replace them by renaming, as the writers here do, and see
-/// [`Checkpoint::check_length`].
+/// Weight files stay open for as long as this lives, so that their tensors can be read even when the files have been
+/// deleted or replaced by renaming (as the writers here do). Of a file that another program shortens or writes over, reading
+/// fails or gives the new bytes.
 #[derive(Debug)]
 pub struct Checkpoint {
     kind: Kind,
     path: PathBuf,
-    files: Vec<MappedFile>,
+    files: Vec<ModelFile>,
     /// Each tensor with the position of its file.
     tensors: Vec<(u32, TensorInfo)>,
     index: NameIndex,
@@ -72,8 +72,8 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn from_gguf_bytes(name: &str, bytes: &'static [u8]) -> Result<Checkpoint, Error> {
-        let file = MappedFile::embedded(name, bytes);
-        let header = gguf::parse(file.path(), file.bytes())?;
+        let file = ModelFile::embedded(name, bytes);
+        let header = gguf::header(&file)?;
         let split = Split::of(&header.metadata)?;
         if split.count > 1 {
             let what = format!("part of a set of {} files, which only files on disk can be", split.count);
@@ -92,16 +92,16 @@ impl Checkpoint {
     }
 
     fn open_gguf(path: &Path, first: &Path) -> Result<Checkpoint, Error> {
-        let file = MappedFile::open(first)?;
-        let header = gguf::parse(file.path(), file.bytes())?;
+        let file = ModelFile::open(first)?;
+        let header = gguf::header(&file)?;
         let split = Split::of(&header.metadata)?;
         let parts = split.parts(first, &header.metadata)?;
         let metadata = header.metadata;
         let mut files = vec![file];
         let mut tensors: Vec<_> = header.tensors.into_iter().map(|tensor| (0, tensor)).collect();
         for (number, part) in parts.iter().enumerate().skip(1) {
-            let file = MappedFile::open(part)?;
-            let header = gguf::parse(file.path(), file.bytes())?;
+            let file = ModelFile::open(part)?;
+            let header = gguf::header(&file)?;
             split.check_part(number, &metadata, &header.metadata)?;
             tensors.extend(header.tensors.into_iter().map(|tensor| (number as u32, tensor)));
             files.push(file);
@@ -119,7 +119,7 @@ impl Checkpoint {
         let mut files = Vec::new();
         let mut tensors = Vec::new();
         for (number, shard) in shards.iter().enumerate() {
-            let file = MappedFile::open(shard).map_err(|e| match (&placed, e) {
+            let file = ModelFile::open(shard).map_err(|e| match (&placed, e) {
                 (Some((index, _)), Error::Io { source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound =>
                 {
@@ -128,7 +128,7 @@ impl Checkpoint {
                 }
                 (_, e) => e,
             })?;
-            let header = safetensors::parse(file.path(), file.bytes())?;
+            let header = safetensors::header(&file)?;
             tensors.extend(header.tensors.into_iter().map(|tensor| (number as u32, tensor)));
             files.push(file);
         }
@@ -153,7 +153,7 @@ impl Checkpoint {
     fn assemble(
         kind: Kind,
         path: &Path,
-        files: Vec<MappedFile>,
+        files: Vec<ModelFile>,
         tensors: Vec<(u32, TensorInfo)>,
         metadata: Metadata,
     ) -> Result<Checkpoint, Error> {
@@ -184,12 +184,12 @@ impl Checkpoint {
 
     /// Size of all weight files together, in bytes.
     pub fn file_bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes().len() as u64).sum()
+        self.files.iter().map(|file| file.len() as u64).sum()
     }
 
     /// The weight files, in order.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(MappedFile::path)
+        self.files.iter().map(ModelFile::path)
     }
 
     /// All tensors, in file order.
@@ -207,10 +207,8 @@ impl Checkpoint {
     }
 
     fn at(&self, i: usize) -> Tensor<'_> {
-        let (number, TensorInfo { name, shape, dtype, offset, size }) = &self.tensors[i];
-        let file = &self.files[*number as usize];
-        let data = &file.bytes()[*offset..offset + size];
-        Tensor { name, shape, dtype: *dtype, data, place: (file.path(), *offset as u64) }
+        let (number, info) = &self.tensors[i];
+        Tensor::of(&self.files[*number as usize], info)
     }
 
     /// The key-values of the (first) GGUF file; empty for safetensors.
@@ -231,10 +229,11 @@ impl Checkpoint {
     /// What tokenizers are made from: the folder's files, or the GGUF vocabulary.
     ///
     /// # Errors
-    /// When the GGUF vocabulary contradicts itself: arrays of different lengths, ids outside of it.
+    /// When `tokenizer.json` cannot be read, or the GGUF vocabulary contradicts itself: arrays of different lengths, ids
+    /// outside of it.
     pub fn tokenizer(&self) -> Result<TokenizerFiles<'_>, Error> {
         Ok(TokenizerFiles {
-            tokenizer_json: self.sidecars.tokenizer_json.as_ref().map(MappedFile::bytes),
+            tokenizer_json: self.sidecars.tokenizer_json()?,
             tokenizer_config: self.sidecars.tokenizer_config.as_ref(),
             gguf: GgufVocab::read(&self.metadata)?,
         })
@@ -259,47 +258,19 @@ impl Checkpoint {
             if short.as_deref().is_none_or(|l| l == "other") { stated("general.license.name") } else { None };
         named.or(short).or_else(|| self.sidecars.licence.clone())
     }
-
-    /// Asks the system to read a tensor's data ahead, so that the disk works while something else is computed.
-    pub fn prefetch(&self, tensor: &Tensor<'_>) {
-        if let Some((file, range)) = self.find_data(tensor) {
-            file.prefetch(range);
-        }
-    }
-
-    /// Gives the memory of a tensor's data back to the system once it is not needed, as after packing.
-    /// The data stays readable; it would be read from disk again.
-    pub fn release(&self, tensor: &Tensor<'_>) {
-        if let Some((file, range)) = self.find_data(tensor) {
-            file.release(range);
-        }
-    }
-
-    fn find_data(&self, tensor: &Tensor<'_>) -> Option<(&MappedFile, std::ops::Range<usize>)> {
-        self.files.iter().find_map(|file| Some((file, file.range_of(tensor.data)?)))
-    }
-
-    /// Checks that no weight file got shorter since it was opened. Reading a mapped file beyond its end kills the
-    /// process (SIGBUS), so a loader asks before each large read; it costs one system call per file.
-    ///
-    /// # Errors
-    /// Names the file, its size then and now.
-    pub fn check_length(&self) -> Result<(), Error> {
-        self.files.iter().try_for_each(MappedFile::check_length)
-    }
 }
 
 /// Refuses what is neither, by content.
 pub(crate) fn weights_of_file(path: &Path) -> Result<Weights, Error> {
-    let file = MappedFile::open(path)?;
-    let bytes = file.bytes();
+    let file = ModelFile::open(path)?;
+    let head = &*file.head(sniff::HEAD)?;
     let named = |end: &str| path.extension().is_some_and(|ext| ext.eq_ignore_ascii_case(end));
-    if bytes.starts_with(&gguf::MAGIC) || named("gguf") {
+    if head.starts_with(&gguf::MAGIC) || named("gguf") {
         Ok(Weights::Gguf(path.to_path_buf()))
-    } else if sniff::looks_like_safetensors(bytes) || named("safetensors") {
+    } else if sniff::looks_like_safetensors(head, file.len()) || named("safetensors") {
         Ok(Weights::Safetensors(path.to_path_buf()))
     } else {
-        let what = format!("neither GGUF nor safetensors: {}", sniff::describe(bytes));
+        let what = format!("neither GGUF nor safetensors: {}", sniff::describe(head, file.len()));
         Err(Error::not_a_model(path, what))
     }
 }

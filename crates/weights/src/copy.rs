@@ -89,13 +89,13 @@ pub fn to_folder(
 type Append<'a> = &'a mut dyn FnMut(&str, &[u8]) -> Result<(), Error>;
 
 fn pour(from: &Checkpoint, append: Append<'_>, progress: &mut dyn FnMut(u64, u64)) -> Result<Copied, Error> {
-    let total = from.tensors().map(|tensor| tensor.data.len() as u64).sum();
+    let total = from.tensors().map(|tensor| tensor.size() as u64).sum();
     let (mut tensors, mut bytes) = (0, 0);
     for tensor in from.tensors() {
-        from.check_length()?;
-        append(tensor.name, tensor.data)?;
-        from.release(&tensor);
-        (tensors, bytes) = (tensors + 1, bytes + tensor.data.len() as u64);
+        for piece in tensor.pieces() {
+            append(tensor.name, &piece?)?;
+        }
+        (tensors, bytes) = (tensors + 1, bytes + tensor.size() as u64);
         progress(bytes, total);
     }
     Ok(Copied { tensors, bytes, left: Vec::new() })

@@ -1,7 +1,7 @@
 //! Finding a model's files: in a folder, beside a file.
 
+use crate::file::ModelFile;
 use crate::json::{Unique, read_config, read_text};
-use crate::mmap::MappedFile;
 use crate::split::PartName;
 use crate::tokenizer::ChatTemplateSource;
 use crate::{Error, checkpoint, sniff};
@@ -174,7 +174,7 @@ pub(crate) fn read_index(index: &Path) -> Result<(Vec<PathBuf>, BTreeMap<String,
 pub(crate) struct Sidecars {
     pub(crate) config: Option<Value>,
     pub(crate) generation_config: Option<Value>,
-    pub(crate) tokenizer_json: Option<MappedFile>,
+    tokenizer_json: Option<ModelFile>,
     pub(crate) tokenizer_config: Option<Value>,
     /// `chat_template.jinja`, or the text in the older `chat_template.json`.
     template_file: Option<(PathBuf, String)>,
@@ -185,6 +185,9 @@ pub(crate) struct Sidecars {
 }
 
 const MAX_TEMPLATE: u64 = 4 << 20;
+
+/// The longest tokenizer.json that is read: ten times that of the largest vocabularies.
+const MAX_TOKENIZER: usize = 512 << 20;
 
 impl Sidecars {
     /// A configuration and nothing else.
@@ -209,14 +212,14 @@ impl Sidecars {
         if usual {
             sidecars.read_tokenizer(path, folder)?;
         } else {
-            sidecars.tokenizer_json = Some(MappedFile::open(path)?);
+            sidecars.tokenizer_json = Some(ModelFile::open(path)?);
         }
         Ok(sidecars)
     }
 
     fn read_tokenizer(&mut self, tokenizer: &Path, folder: &Path) -> Result<(), Error> {
         if tokenizer.exists() {
-            self.tokenizer_json = Some(MappedFile::open(tokenizer)?);
+            self.tokenizer_json = Some(ModelFile::open(tokenizer)?);
         }
         self.tokenizer_config_path = folder.join("tokenizer_config.json");
         self.tokenizer_config = read_config(&self.tokenizer_config_path)?;
@@ -242,6 +245,16 @@ impl Sidecars {
             }
         }
         Ok(())
+    }
+
+    /// The bytes of `tokenizer.json`.
+    pub(crate) fn tokenizer_json(&self) -> Result<Option<Vec<u8>>, Error> {
+        let Some(file) = &self.tokenizer_json else { return Ok(None) };
+        if file.len() > MAX_TOKENIZER {
+            let what = format!("{} bytes; at most {MAX_TOKENIZER} are read", file.len());
+            return Err(Error::json(file.path(), what));
+        }
+        Ok(Some(file.read(&"all of it", 0..file.len())?.into_owned()))
     }
 
     /// A file of its own wins over `tokenizer_config.json`, as in transformers.

@@ -1,8 +1,8 @@
 //! Files: GGUF, safetensors and config.json as named tensors and metadata; writing them.
 //!
 //! [`Checkpoint::open`] takes a file or a folder and gives one view over all formats: tensors by name, metadata,
-//! configuration, vocabulary, chat template. Files are mapped, not read: opening costs the header, and a tensor's
-//! bytes come from disk when they are touched.
+//! configuration, vocabulary, chat template. Opening reads the headers; a tensor's bytes are read from their place in
+//! the file when they are asked for, so that a file which another program shortens meanwhile is an error.
 //!
 //! Model files come from strangers. Every declared size is compared with the real one before anything is allocated
 //! for it; whatever contradicts itself is an [`Error`] that names the file, the field and the byte offset. Nothing
@@ -13,12 +13,12 @@ mod checkpoint;
 pub mod copy;
 mod dtype;
 mod error;
+mod file;
 mod folder;
 pub mod gguf;
 mod index;
 mod json;
 mod metadata;
-mod mmap;
 mod output;
 mod parts;
 pub mod safetensors;

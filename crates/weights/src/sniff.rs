@@ -1,7 +1,10 @@
 //! Saying what a file is that should have been something else.
 
-/// What the first bytes look like, and what to do about it, as the end of a sentence.
-pub(crate) fn describe(bytes: &[u8]) -> String {
+/// How many of a file's first bytes are looked at.
+pub(crate) const HEAD: usize = 512;
+
+/// What the first bytes of a file of `size` bytes look like, and what to do about it, as the end of a sentence.
+pub(crate) fn describe(bytes: &[u8], size: usize) -> String {
     const KNOWN: [(&[u8], &str); 15] = [
         (b"GGUF", "it is a GGUF file"),
         (b"FUGG", "it is a big-endian GGUF file; convert the model again as little endian"),
@@ -28,10 +31,10 @@ pub(crate) fn describe(bytes: &[u8]) -> String {
     if let Some((_, what)) = KNOWN.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return (*what).into();
     }
-    if looks_like_safetensors(bytes) {
+    if looks_like_safetensors(bytes, size) {
         return "it looks like a safetensors file".into();
     }
-    let head = &bytes[..bytes.len().min(512)];
+    let head = &bytes[..bytes.len().min(HEAD)];
     if head.iter().all(|&b| b == 0) {
         return "it starts with zeros; probably a download that was never filled".into();
     }
@@ -54,7 +57,7 @@ pub(crate) const PICKLE: &str = "it is a PyTorch pickle or zip archive; sampan r
      run code; use a safetensors or GGUF version of the model";
 
 /// A header length that fits, followed by the start of a JSON object.
-pub(crate) fn looks_like_safetensors(bytes: &[u8]) -> bool {
+pub(crate) fn looks_like_safetensors(bytes: &[u8], size: usize) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
-    rest.first() == Some(&b'{') && u64::from_le_bytes(*length) <= rest.len() as u64
+    rest.first() == Some(&b'{') && u64::from_le_bytes(*length) <= (size - 8) as u64
 }

@@ -1,9 +1,13 @@
 //! A named tensor in a file, and its values.
 
+use crate::error::Quoted;
+use crate::file::ModelFile;
 use crate::{Dtype, Error};
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
-/// One tensor of a [`Checkpoint`](crate::Checkpoint): a view into the mapped file.
+/// One tensor of a [`Checkpoint`](crate::Checkpoint): where its data lies.
 #[derive(Clone, Copy)]
 pub struct Tensor<'a> {
     /// The name in the file.
@@ -12,12 +16,13 @@ pub struct Tensor<'a> {
     pub shape: &'a [usize],
     /// What the data consists of.
     pub dtype: Dtype,
-    /// The data as it lies in the file; not aligned in memory.
-    ///
-    /// For a [`Dtype::Unsupported`] of unknown size: everything up to the next tensor.
-    pub data: &'a [u8],
-    /// For messages: the file and the offset of `data` in it.
-    pub(crate) place: (&'a Path, u64),
+    data: Data<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Data<'a> {
+    Memory(&'a [u8]),
+    File { file: &'a ModelFile, offset: usize, size: usize },
 }
 
 impl<'a> Tensor<'a> {
@@ -26,13 +31,19 @@ impl<'a> Tensor<'a> {
     /// # Errors
     /// When `data` is not exactly as long as `shape` and `dtype` demand.
     pub fn new(name: &'a str, shape: &'a [usize], dtype: Dtype, data: &'a [u8]) -> Result<Tensor<'a>, Error> {
-        let tensor = Tensor { name, shape, dtype, data, place: (Path::new("memory"), 0) };
+        let tensor = Tensor { name, shape, dtype, data: Data::Memory(data) };
         match dtype.size(shape) {
             Ok(Some(size)) if size == data.len() => Ok(tensor),
             Ok(Some(size)) => Err(tensor.error(format!("{} bytes of data, not {size}", data.len()))),
             Ok(None) => Err(tensor.error(format!("the size of {dtype} is not known"))),
             Err(what) => Err(tensor.error(what)),
         }
+    }
+
+    /// What a header says of a tensor in `file`.
+    pub(crate) fn of(file: &'a ModelFile, info: &'a TensorInfo) -> Tensor<'a> {
+        let TensorInfo { name, shape, dtype, offset, size } = info;
+        Tensor { name, shape, dtype: *dtype, data: Data::File { file, offset: *offset, size: *size } }
     }
 
     /// Number of values.
@@ -42,15 +53,78 @@ impl<'a> Tensor<'a> {
 
     /// The file this tensor lies in and the offset of its data there.
     pub fn place(&self) -> (&'a Path, u64) {
-        self.place
+        match self.data {
+            Data::Memory(_) => (Path::new("memory"), 0),
+            Data::File { file, offset, .. } => (file.path(), offset as u64),
+        }
+    }
+
+    /// Bytes of the data. Of a [`Dtype::Unsupported`] of unknown size: everything up to the next tensor.
+    pub fn size(&self) -> usize {
+        match self.data {
+            Data::Memory(data) => data.len(),
+            Data::File { size, .. } => size,
+        }
+    }
+
+    /// The data as it lies in the file; not aligned in memory.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is shorter than it was when it was opened.
+    pub fn bytes(&self) -> Result<Cow<'a, [u8]>, Error> {
+        self.part(0..self.size())
+    }
+
+    /// A part of the data.
+    ///
+    /// # Errors
+    /// As [`Tensor::bytes`].
+    ///
+    /// # Panics
+    /// If the range ends beyond [`Tensor::size`].
+    pub fn part(&self, range: Range<usize>) -> Result<Cow<'a, [u8]>, Error> {
+        match self.data {
+            Data::Memory(data) => Ok(Cow::Borrowed(&data[range])),
+            Data::File { file, offset, size } => {
+                assert!(range.end <= size, "{self:?} has no bytes up to {}", range.end);
+                file.read(&Titled(self.name), offset + range.start..offset + range.end)
+            }
+        }
+    }
+
+    /// The data, some megabytes at a time, for those who pass it on.
+    pub fn pieces(&self) -> impl Iterator<Item = Result<Cow<'a, [u8]>, Error>> {
+        const PIECE: usize = 8 << 20;
+        let (tensor, size) = (*self, self.size());
+        (0..size).step_by(PIECE).map(move |start| tensor.part(start..size.min(start + PIECE)))
+    }
+
+    /// Fills `out` with the data from byte `start` on.
+    ///
+    /// # Errors
+    /// As [`Tensor::bytes`].
+    ///
+    /// # Panics
+    /// If that ends beyond [`Tensor::size`].
+    pub fn read_into(&self, start: usize, out: &mut [u8]) -> Result<(), Error> {
+        match self.data {
+            Data::Memory(data) => {
+                out.copy_from_slice(&data[start..start + out.len()]);
+                Ok(())
+            }
+            Data::File { file, offset, size } => {
+                assert!(start + out.len() <= size, "{self:?} has no bytes up to {}", start + out.len());
+                file.read_into(&Titled(self.name), offset + start, out)
+            }
+        }
     }
 
     /// An error about this tensor, with its file, name and offset.
     pub fn error(&self, what: impl Into<String>) -> Error {
         Error::Tensor {
-            file: self.place.0.to_path_buf(),
+            file: self.place().0.to_path_buf(),
             tensor: self.name.to_owned(),
-            offset: self.place.1,
+            offset: self.place().1,
             what: what.into(),
         }
     }
@@ -58,10 +132,10 @@ impl<'a> Tensor<'a> {
     /// All values as F32, in row-major order.
     ///
     /// # Errors
-    /// When the type is unsupported, not a number of at most 32 bits exactness, or not real.
+    /// When the data cannot be read, or the type is unsupported, not a number of at most 32 bits exactness, or not real.
     /// F64 is rounded; integers of 32 bits and more go through [`Tensor::to_i64s`].
     pub fn to_f32(&self) -> Result<Vec<f32>, Error> {
-        let data = self.data;
+        let data = &*self.bytes()?;
         Ok(match self.dtype {
             Dtype::Block(format) => {
                 let mut out = vec![0.0; self.count()];
@@ -85,9 +159,9 @@ impl<'a> Tensor<'a> {
     /// All values as integers, in row-major order.
     ///
     /// # Errors
-    /// When the type is not an integer or boolean, or a value exceeds `i64`.
+    /// When the data cannot be read, or the type is not an integer or boolean, or a value exceeds `i64`.
     pub fn to_i64s(&self) -> Result<Vec<i64>, Error> {
-        let data = self.data;
+        let data = &*self.bytes()?;
         Ok(match self.dtype {
             Dtype::I8 => data.iter().map(|&b| i64::from(b as i8)).collect(),
             Dtype::U8 | Dtype::Bool => data.iter().map(|&b| i64::from(b)).collect(),
@@ -119,7 +193,16 @@ fn describe(dtype: Dtype) -> String {
 
 impl std::fmt::Debug for Tensor<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tensor({:?} {:?} {}, {} bytes)", self.name, self.shape, self.dtype, self.data.len())
+        write!(f, "Tensor({:?} {:?} {}, {} bytes)", self.name, self.shape, self.dtype, self.size())
+    }
+}
+
+/// `tensor "blk.0.attn_q.weight"`, put together only when it is shown.
+struct Titled<'a>(&'a str);
+
+impl std::fmt::Display for Titled<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "tensor {}", Quoted(self.0))
     }
 }
 

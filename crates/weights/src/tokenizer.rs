@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 #[derive(Debug, Default)]
 pub struct TokenizerFiles<'a> {
     /// The bytes of `tokenizer.json`.
-    pub tokenizer_json: Option<&'a [u8]>,
+    pub tokenizer_json: Option<Vec<u8>>,
     /// `tokenizer_config.json`.
     pub tokenizer_config: Option<&'a serde_json::Value>,
     /// The vocabulary of a GGUF file.

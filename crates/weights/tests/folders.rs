@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{RawGguf, raw_safetensors, small_gguf, small_safetensors, string};
+use common::{RawGguf, raw_safetensors, small_gguf, small_safetensors, string, strings};
 use sampan_weights::{Checkpoint, Kind};
 use std::path::Path;
 use tempfile::TempDir;
@@ -84,7 +84,7 @@ fn an_embedded_model() {
         message.starts_with("mini: tensor \"strange\" (data at byte ") && message.contains("type 77"),
         "{message}"
     );
-    assert_eq!(strange.data.len(), 32, "up to the next tensor");
+    assert_eq!(strange.size(), 32, "up to the next tensor");
     let error = Checkpoint::from_gguf_bytes("mini", part(0, 2, 2, "a").leak()).unwrap_err();
     assert!(error.to_string().contains("part of a set of 2 files"));
 }
@@ -285,7 +285,7 @@ fn templates_vocabularies_and_licences() {
     assert!(wrong.to_string().contains("tokenizer_config.json: chat_template is neither"));
 
     let files = with(&[("tokenizer.json", b"{\"x\":1}")]);
-    assert_eq!(files.tokenizer().unwrap().tokenizer_json, Some(&b"{\"x\":1}"[..]));
+    assert_eq!(files.tokenizer().unwrap().tokenizer_json.as_deref(), Some(&b"{\"x\":1}"[..]));
 
     let licences: [(&[u8], Option<&str>); 6] = [
         (b"---\nlanguage: en\nlicense: apache-2.0\n---\n# Model\n", Some("apache-2.0")),
@@ -321,4 +321,39 @@ fn a_named_pipe_does_not_block() {
     }
     let error = Checkpoint::open(Path::new("/dev/null")).unwrap_err();
     assert!(error.to_string().contains("not a regular file"));
+}
+
+#[test]
+fn a_file_that_is_shortened_while_it_is_open() {
+    for (name, bytes, lost, kept) in
+        [("m.gguf", small_gguf(), "i32", "f32"), ("m.safetensors", small_safetensors(), "scalar", "a")]
+    {
+        let dir = folder(&[(name, &bytes)]);
+        let path = dir.path().join(name);
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        let tensor = checkpoint.tensor(lost).expect("a tensor of the file");
+        let (offset, rest) = (tensor.place().1, bytes.len() as u64 - 2);
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(rest).unwrap();
+        assert_eq!(checkpoint.tensor(kept).map(|t| t.to_f32().is_ok()), Some(true), "{name}: what is there");
+        let message = tensor.to_i64s().unwrap_err().to_string();
+        let parts = [
+            format!("{name}: tensor \"{lost}\" (byte {offset})"),
+            format!("is {rest} bytes now and was {}", bytes.len()),
+            "put the whole file back".into(),
+        ];
+        for part in parts {
+            assert!(message.contains(&part), "{message:?} lacks {part:?}");
+        }
+    }
+}
+
+/// A GGUF header does not say how long it is, so it is read in growing pieces.
+#[test]
+fn a_header_of_some_megabytes() {
+    let texts: Vec<String> = (0..200_000).map(|i| format!("a word of the vocabulary {i}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let file = RawGguf::default().key("words", 9, &strings(&texts)).tensor("t", &[4], 0, 0).data(16).bytes();
+    let checkpoint = check_opens(&[("m.gguf", &file)], "m.gguf", Kind::Gguf, 1);
+    assert_eq!(checkpoint.tensor("t").map(|t| t.to_f32().unwrap().len()), Some(4));
+    check_refused(&[("m.gguf", &file[..2 << 20])], "m.gguf", &["m.gguf: key 0", "truncated"]);
 }

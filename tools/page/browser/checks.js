@@ -386,6 +386,23 @@ export const checks = {
     await page.close();
   },
 
+  async "the list of routes fits a phone too, in the light and in the dark"({ open, server, axe }) {
+    for (const dark of [false, true]) {
+      const page = await open({ width: 390, height: 844, phone: true, dark });
+      await page.tab.goto(`${server.url}/docs`);
+      await page.until(() => document.querySelectorAll("#routes section").length > 20);
+      const beyond = await page.evaluate(() => {
+        for (const answers of document.querySelectorAll("details")) answers.open = true;
+        const all = [...document.querySelectorAll("body *")].filter((element) => element.getBoundingClientRect().right > 390.5);
+        const text = all.filter((element) => !element.closest("pre")).map((element) => element.outerHTML.slice(0, 80));
+        return [document.documentElement.scrollWidth, ...text];
+      });
+      assert.deepEqual(beyond, [390]);
+      await inspect(page, axe, `the list of routes, ${dark ? "dark" : "light"}`);
+      await page.close();
+    }
+  },
+
   async "a phone shows everything without scrolling sideways"({ open }) {
     const page = await open({ width: 390, height: 844, phone: true });
     const fits = async (what) => {

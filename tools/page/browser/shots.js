@@ -13,6 +13,9 @@ export async function screenshots(open, folder) {
       const shot = (name) => page.screenshot(path.join(folder, `${size}-${dark ? "dark" : "light"}-${name}.png`));
       await shot("1-empty");
       await tour(page, shot, size);
+      await page.tab.goto(new URL("docs", page.server.url).href);
+      await page.until(() => document.querySelector("#routes section"));
+      await shot("9-docs");
       await page.close();
     }
   }

@@ -11,7 +11,7 @@ use crate::speech::Speech;
 use sampan_engine::{Engine, Usage};
 use sampan_model::{Adapter, KvFormat, Memory, Model, Plan};
 use sampan_text::Tokenizer;
-use sampan_weights::AdapterFiles;
+use sampan_weights::{AdapterFiles, Checkpoint};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -162,13 +162,13 @@ impl Session {
         })
     }
 
-    /// Answers with a LoRA adapter from here on: a folder as PEFT saves it, or a GGUF file.
+    /// Answers with a LoRA adapter from here on: a folder as PEFT saves it, or a GGUF file. `files`: what the model was
+    /// loaded from.
     ///
     /// # Errors
     /// What is wrong with the adapter, or that it was made for another model.
-    pub fn use_adapter(&mut self, path: &Path) -> Result<(), Error> {
-        let files = AdapterFiles::open(path)?;
-        let adapter = Adapter::load(&files, &self.model)
+    pub fn use_adapter(&mut self, path: &Path, files: &Checkpoint) -> Result<(), Error> {
+        let adapter = Adapter::load(&AdapterFiles::open(path)?, &self.model, files)
             .map_err(|source| Error::Adapter { path: path.to_owned(), source })?;
         self.adapter = Some(Arc::new(adapter));
         Ok(())

@@ -34,7 +34,7 @@ const END_TOKENS: [&str; 12] = [
 pub fn tokenizer(name: &str, checkpoint: &Checkpoint) -> Result<Tokenizer, Error> {
     let files = checkpoint.tokenizer()?;
     let made = match files.tokenizer_json {
-        Some(json) => Tokenizer::from_json(json, files.tokenizer_config),
+        Some(json) => Tokenizer::from_json(&json, files.tokenizer_config),
         None => match vocabulary(checkpoint)? {
             Some(vocab) => Tokenizer::from_gguf(vocab),
             None => return Err(Error::NoTokenizer { model: name.to_owned() }),

@@ -94,6 +94,45 @@ impl Speech {
         Ok(Encoded { ids, start: format.start_after(prompt.text()), format, text: prompt.text().to_owned() })
     }
 
+    /// Renders messages and leaves the last one open at the end of its content.
+    ///
+    /// # Errors
+    /// As [`Speech::render`], and when the template does not show the last message.
+    pub fn render_open(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        vars: &Map<String, Value>,
+    ) -> Result<Prompt, Error> {
+        Ok(self.template(tools.is_some())?.render_open(messages, tools, vars)?)
+    }
+
+    /// As [`Speech::encode_messages`], for an answer that goes on with the last message.
+    ///
+    /// # Errors
+    /// As [`Speech::render_open`].
+    pub fn encode_open(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        vars: &Map<String, Value>,
+    ) -> Result<Encoded, Error> {
+        let format = self.template(tools.is_some())?.output_format();
+        let prompt = self.render_open(messages, tools, vars)?;
+        let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
+        let last = messages.as_array().and_then(|list| list.last());
+        let begun =
+            last.is_some_and(|message| message["content"].as_str().is_some_and(|text| !text.is_empty()));
+        Ok(match begun {
+            // Whoever has begun to answer does not reason any more.
+            true => Encoded { ids, text: String::new(), start: Start::Answer, format },
+            false => {
+                let text = prompt.text().to_owned();
+                Encoded { ids, start: format.start_after(&text), format, text }
+            }
+        })
+    }
+
     /// Encodes a text to be continued as it stands, with the begin token if the model wants one.
     ///
     /// # Errors

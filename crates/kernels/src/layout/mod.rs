@@ -71,12 +71,10 @@ impl Layout {
         self.panels() * self.panel_bytes()
     }
 
-    /// Fills panel `panel`, all zero so far, from the file's rows: the reference of `isa::pack`.
-    pub(crate) fn pack_panel(&self, data: &[u8], panel: usize, out: &mut [u8]) {
-        let row_bytes = data.len() / self.rows;
+    /// Fills a panel, all zero so far, from its rows in the file: the reference of `isa::pack`.
+    pub(crate) fn pack_panel(&self, rows: &[u8], row_bytes: usize, out: &mut [u8]) {
         let mut fields = Fields::default();
-        for r in 0..PANEL.min(self.rows - panel * PANEL) {
-            let row = &data[(panel * PANEL + r) * row_bytes..][..row_bytes];
+        for (r, row) in rows.chunks_exact(row_bytes.max(1)).enumerate() {
             let Some(scheme) = self.scheme else {
                 self.put_floats(row, r, out);
                 continue;

@@ -11,10 +11,23 @@ use sampan_kernels::delta::KeyHeads;
 use sampan_weights::Checkpoint;
 
 /// The plan of the file, what is noted beside it, and how it orders rows otherwise than the checkpoint's.
-pub(super) struct Drafted {
-    pub(super) plan: Plan,
+pub(crate) struct Drafted {
+    pub(crate) plan: Plan,
     pub(super) notes: Notes,
     pub(super) orders: order::Orders,
+}
+
+impl Drafted {
+    /// The tensors of `plan` with what each is in the file, and how its rows or columns are ordered there.
+    pub(crate) fn pairs<'a>(
+        &'a self,
+        plan: &'a Plan,
+    ) -> impl Iterator<Item = (TensorId, &'a TensorSpec, Option<&'a order::Order>)> {
+        let kept = |(_, spec): &(TensorId, &'a TensorSpec)| spec.role != Role::Constant;
+        let ours = plan.tensors.iter().enumerate().filter(kept);
+        let drafted = self.plan.tensors.iter().enumerate().filter(kept);
+        ours.zip(drafted).map(|((id, _), (_, to))| (id, to, self.orders.get(&id)))
+    }
 }
 
 /// A kind of file as far as plans depend on it.

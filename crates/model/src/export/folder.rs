@@ -1,6 +1,7 @@
 //! A GGUF file as a folder with the names and keys of Hugging Face.
 
-use super::draft::{self, Form};
+use super::draft::{self, Drafted, Form};
+use super::published::Published;
 use super::special::Has;
 use super::target::Types;
 use super::tensors::Layout;
@@ -49,17 +50,10 @@ pub fn folder(
     }
     let plan = Plan::from_checkpoint(checkpoint, PlanOptions::default())?;
     let published = published::of(&plan)?;
-    let mut config = json::of(&plan, &Config::read(checkpoint)?, &published)?;
     let four_bits = published.four_bits.filter(|_| options.dtype.is_none() && in_four_bits(&plan));
     let main = options.dtype.unwrap_or_else(|| main(&plan));
     let blocks = if four_bits == Some(published::FourBits::Blocks) { BLOCKS } else { NO_BLOCKS };
-    let form = Form {
-        words: "config.json".into(),
-        config: Config::from_json(&Value::Object(config.clone()))?,
-        has: &[published.has, blocks].concat(),
-        prefix: published.prefix,
-    };
-    let draft = draft::of(checkpoint, &plan, form)?;
+    let (draft, mut config) = drafted(checkpoint, &plan, &published, blocks)?;
     let types = Types::Safetensors { main, all: options.dtype.is_some(), four_bits };
     let layout = Layout::new(checkpoint, &plan, &draft, types)?;
     config.extend(typed(main, four_bits));
@@ -70,7 +64,6 @@ pub fn folder(
     for (name, shape, dtype) in layout.all() {
         writer.tensor(&name, &shape, dtype)?;
     }
-    checkpoint.check_length()?;
     let mut file = writer.create_in(dir, options.shard)?;
     let mut append = |name: &str, bytes: &[u8]| file.append(name, bytes);
     let (tensors, bytes) = layout.pour(checkpoint, &plan, &mut append, progress)?;
@@ -79,6 +72,28 @@ pub fn folder(
     let text = format!("{:#}\n", Value::Object(config));
     std::fs::write(&path, text).map_err(|source| ExportError::Io { path, source })?;
     Ok(Exported { arch: published.model_type, tensors, bytes, quantised: None, plan })
+}
+
+/// The plan of the folder that `plan`, of a GGUF file, would be, for those who know tensors by the names in it.
+pub(crate) fn as_published(checkpoint: &Checkpoint, plan: &Plan) -> Result<Drafted, ExportError> {
+    Ok(drafted(checkpoint, plan, &published::of(plan)?, NO_BLOCKS)?.0)
+}
+
+/// The plan of the folder, and its config.json but for the types of weights.
+fn drafted(
+    checkpoint: &Checkpoint,
+    plan: &Plan,
+    published: &Published,
+    blocks: &[(&'static str, Has)],
+) -> Result<(Drafted, Map<String, Value>), ExportError> {
+    let config = json::of(plan, &Config::read(checkpoint)?, published)?;
+    let form = Form {
+        words: "config.json".into(),
+        config: Config::from_json(&Value::Object(config.clone()))?,
+        has: &[published.has, blocks].concat(),
+        prefix: published.prefix,
+    };
+    Ok((draft::of(checkpoint, plan, form)?, config))
 }
 
 /// The type that most weights have, or bfloat16 where they are no floats.

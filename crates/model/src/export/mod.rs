@@ -29,7 +29,9 @@ use std::path::{Path, PathBuf};
 use target::Types;
 use tensors::Layout;
 
+pub(crate) use folder::as_published;
 pub use folder::{FolderOptions, folder};
+pub(crate) use order::Order;
 pub use quantised::{NotWhole, Quantised, quantise};
 
 /// Why a checkpoint could not be written in another form.
@@ -193,7 +195,6 @@ pub fn gguf(
     for (name, shape, dtype) in layout.all() {
         writer.tensor(&name, &shape, dtype)?;
     }
-    checkpoint.check_length()?;
     let mut file = writer.create_split(path, options.shard)?;
     let mut append = |name: &str, bytes: &[u8]| file.append(name, bytes);
     let (tensors, bytes) = layout.pour(checkpoint, &plan, &mut append, progress)?;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// Where the rows (or columns) of a tensor of the checkpoint's plan are in the file's.
 #[derive(Clone, Debug)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// Row `i` is row `list[i]`; of a vector, number `i`.
     Rows(Vec<usize>),
     /// Column `i` is column `list[i]`.

@@ -106,18 +106,20 @@ pub fn quantise(
         quantising.quant,
         checkpoint.tensors().map(|tensor| (tensor.name, tensor.shape, target(&tensor))),
     );
-    checkpoint.check_length()?;
     let mut file = writer.create(path)?;
-    let (mut done, total) = (0, checkpoint.tensors().map(|tensor| tensor.data.len() as u64).sum());
+    let (mut done, total) = (0, checkpoint.tensors().map(|tensor| tensor.size() as u64).sum());
     for tensor in checkpoint.tensors() {
         match target(&tensor) {
             Dtype::Block(format) if tensor.dtype != Dtype::Block(format) => {
                 file.append(tensor.name, &quantised(checkpoint, &plan, &tensor, format, quantising)?)?;
             }
-            _ => file.append(tensor.name, tensor.data)?,
+            _ => {
+                for piece in tensor.pieces() {
+                    file.append(tensor.name, &piece?)?;
+                }
+            }
         }
-        checkpoint.release(&tensor);
-        done += tensor.data.len() as u64;
+        done += tensor.size() as u64;
         progress(done, total);
     }
     file.finish()?;

@@ -236,10 +236,6 @@ impl Target<'_> {
             None if !streamed => append(self.name, &whole)?,
             None => {}
         }
-        let names = self.pieces.iter().map(|piece| plan.tensors[piece.id].name.as_str());
-        for tensor in names.filter_map(|name| checkpoint.tensor(name)) {
-            checkpoint.release(&tensor);
-        }
         Ok(())
     }
 

@@ -416,7 +416,7 @@ impl<'a> Builder<'a> {
                 continue;
             }
             match self.names.set_aside(self.checkpoint, name, plan.layers.len()) {
-                Some(what) => SetAside::count(&mut plan.set_aside, what, tensor.data.len() as u64),
+                Some(what) => SetAside::count(&mut plan.set_aside, what, tensor.size() as u64),
                 None => left.push(name),
             }
         }

@@ -6,7 +6,6 @@ use crate::error::LoadError;
 use crate::plan::{Plan, Role, TensorId, TensorSpec};
 use sampan_kernels::{Arena, Kernels, Matrix};
 use sampan_weights::Checkpoint;
-use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A plan with its weights in memory. Read-only after loading.
@@ -29,8 +28,11 @@ enum Weight {
 impl Model {
     /// Packs every tensor of the plan. `progress` is called with the bytes done and the bytes in total.
     ///
-    /// Each tensor's pages are released while it is packed, so that the file and the packed weights are never both in
-    /// memory for more than a few megabytes. (Of a tensor that is converted, once it is.)
+    /// A tensor that is packed as it lies in the file is read by the threads that pack it, a task at a time, so that the
+    /// file's weights and the packed ones are never both in memory. (Of a tensor that is converted, both are until it is.)
+    ///
+    /// # Errors
+    /// When a file cannot be read, or has been shortened since it was opened; names it, the tensor and the byte.
     pub fn load(
         checkpoint: &Checkpoint,
         plan: Plan,
@@ -39,7 +41,6 @@ impl Model {
     ) -> Result<Model, LoadError> {
         let held = |t: &TensorSpec| t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64;
         let (mut done, total) = (0, plan.kept().map(held).sum());
-        checkpoint.check_length()?;
         let packed = |t: &TensorSpec| match t.role {
             Role::Matrix => {
                 kernels.packed_bytes(t.format, t.rows_cols().0, t.rows_cols().1).next_multiple_of(64)
@@ -48,45 +49,16 @@ impl Model {
         };
         let mut arena = Arena::new(plan.kept().map(packed).sum());
         let mut weights = Vec::with_capacity(plan.tensors.len());
-        for (index, spec) in plan.tensors.iter().enumerate() {
-            let tensor =
-                checkpoint.tensor(&spec.name).ok_or_else(|| LoadError::Gone { name: spec.name.clone() })?;
+        for spec in &plan.tensors {
             weights.push(match spec.role {
                 Role::Constant => Weight::Constant,
                 Role::Vector => Weight::Vector(source::vector(checkpoint, spec)?),
                 Role::Ids => Weight::Ids(source::ids(checkpoint, spec)?),
-                Role::Matrix => {
-                    let (rows, cols) = spec.rows_cols();
-                    let data = match source::to_be_quantised(&tensor, spec) {
-                        true => {
-                            source::quantised(checkpoint, &tensor, spec, None, &|_| None, kernels.pool())?
-                                .into()
-                        }
-                        false => source::matrix(checkpoint, &tensor, spec)?,
-                    };
-                    // What has been packed is given back at once, so that no whole tensor is in memory twice.
-                    let mut part = tensor;
-                    let mut done = |bytes: std::ops::Range<usize>| {
-                        if let Cow::Borrowed(data) = data {
-                            part.data = &data[bytes];
-                            checkpoint.release(&part);
-                        }
-                    };
-                    let matrix = kernels.pack_in_parts(&mut arena, spec.format, rows, cols, &data, &mut done);
-                    Weight::Matrix(matrix.map_err(|source| LoadError::Pack {
-                        name: spec.name.clone(),
-                        format: spec.format,
-                        source,
-                    })?)
-                }
+                Role::Matrix => Weight::Matrix(matrix(checkpoint, spec, &kernels, &mut arena)?),
             });
             if spec.role != Role::Constant {
                 done += held(spec);
                 progress(done, total);
-            }
-            // Several tensors of the plan may come from one of the file, one after the other.
-            if plan.tensors.get(index + 1).is_none_or(|next| next.name != spec.name) {
-                checkpoint.release(&tensor);
             }
         }
         Ok(Model { plan, kernels, weights })
@@ -156,4 +128,29 @@ impl Model {
             _ => unreachable!("{} is no table in the plan", self.plan.tensors[id].name),
         }
     }
+}
+
+/// A matrix of the plan, packed.
+fn matrix(
+    checkpoint: &Checkpoint,
+    spec: &TensorSpec,
+    kernels: &Kernels,
+    arena: &mut Arena,
+) -> Result<Matrix, LoadError> {
+    let tensor = source::find(checkpoint, &spec.name)?;
+    let (rows, cols) = spec.rows_cols();
+    let packed = if let Some(start) = source::start_as_stored(&tensor, spec) {
+        let read = |offset, out: &mut [u8]| tensor.read_into(start + offset, out);
+        match kernels.pack_from(arena, spec.format, rows, cols, read) {
+            Ok(read) => Ok(read?),
+            Err(refused) => Err(refused),
+        }
+    } else {
+        let data = match source::to_be_quantised(&tensor, spec) {
+            true => source::quantised(checkpoint, &tensor, spec, None, &|_| None, kernels.pool())?.into(),
+            false => source::matrix(checkpoint, &tensor, spec)?,
+        };
+        kernels.pack_in(arena, spec.format, rows, cols, &data)
+    };
+    packed.map_err(|source| LoadError::Pack { name: spec.name.clone(), format: spec.format, source })
 }

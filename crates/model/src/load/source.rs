@@ -5,10 +5,14 @@ use crate::plan::{Rows, Source, Storage, TensorSpec};
 use sampan_kernels::{Format, Pool};
 use sampan_weights::{Checkpoint, Dtype, Tensor};
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+/// Rows that are read at once.
+const PART: usize = 256;
+
 /// A tensor of the file; the plan was made from the same checkpoint.
-fn find<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<Tensor<'a>, LoadError> {
+pub(crate) fn find<'a>(checkpoint: &'a Checkpoint, name: &str) -> Result<Tensor<'a>, LoadError> {
     checkpoint.tensor(name).ok_or_else(|| LoadError::Gone { name: name.to_string() })
 }
 
@@ -34,6 +38,13 @@ pub(crate) fn vector(checkpoint: &Checkpoint, spec: &TensorSpec) -> Result<Vec<f
     }
 }
 
+/// Where a matrix that the file stores as the model holds it begins in its tensor; `None` for any other.
+pub(crate) fn start_as_stored(tensor: &Tensor<'_>, spec: &TensorSpec) -> Option<usize> {
+    let Source { rows, storage: Storage::Plain, transposed: false, .. } = &spec.source else { return None };
+    let same = tensor.dtype == Dtype::Block(spec.format) && rows.consecutive();
+    same.then(|| rows.index(0) * row_bytes(tensor))
+}
+
 /// The bytes of a matrix in its held format, row-major.
 pub(crate) fn matrix<'a>(
     checkpoint: &'a Checkpoint,
@@ -43,20 +54,13 @@ pub(crate) fn matrix<'a>(
     let (rows, cols) = spec.rows_cols();
     let source = &spec.source;
     match (&source.storage, tensor.dtype) {
-        (Storage::Plain, Dtype::Block(format)) if !source.transposed => {
-            let bytes = plain(tensor, format, &source.rows, rows);
-            match format == spec.format {
-                true => Ok(bytes),
-                false => Ok(Cow::Owned(converted(&bytes, format, spec.format, cols))),
-            }
-        }
-        (Storage::Fp4 { scale }, _) => {
+        (Storage::Plain, Dtype::Block(format)) if !source.transposed => match format == spec.format {
+            true => lines(tensor, row_bytes(tensor), &source.rows, 0..rows),
+            false => Ok(Cow::Owned(converted(tensor, format, spec)?)),
+        },
+        (Storage::Fp4 { scale } | Storage::Mxfp4 { scale }, _) => {
             let scale = find(checkpoint, scale)?;
-            Ok(Cow::Owned(mxfp4(tensor.data, scale.data, &source.rows, rows, cols / 32)))
-        }
-        (Storage::Mxfp4 { scale }, _) => {
-            let scale = find(checkpoint, scale)?;
-            Ok(Cow::Owned(mxfp4(tensor.data, scale.data, &source.rows, rows, cols / 32)))
+            Ok(Cow::Owned(mxfp4(tensor, &scale, &source.rows, rows, cols / 32)?))
         }
         _ => {
             let mut floats = match source.transposed {
@@ -151,28 +155,54 @@ pub(crate) fn placed(floats: &[f32], places: &[usize]) -> Vec<f32> {
     out
 }
 
-/// Rows of a tensor whose rows are whole blocks.
-fn plain<'a>(tensor: &Tensor<'a>, format: Format, which: &Rows, rows: usize) -> Cow<'a, [u8]> {
+/// Bytes of a row of the file.
+fn row_bytes(tensor: &Tensor<'_>) -> usize {
     let width = tensor.shape.last().copied().unwrap_or(1);
-    let bytes = format.row_bytes(width).unwrap_or(0); // whole blocks: checked when the file was read
-    match which.consecutive() {
-        true => Cow::Borrowed(&tensor.data[which.index(0) * bytes..][..rows * bytes]),
-        false => {
-            let row = |i| &tensor.data[which.index(i) * bytes..][..bytes];
-            Cow::Owned((0..rows).flat_map(row).copied().collect())
-        }
-    }
+    tensor.size() / (tensor.count() / width.max(1)).max(1)
 }
 
-/// Rows in another format, a row at a time.
-fn converted(bytes: &[u8], from: Format, to: Format, cols: usize) -> Vec<u8> {
-    let (mut floats, mut out) = (vec![0.0; cols], Vec::new());
-    let row = from.row_bytes(cols).unwrap_or(1).max(1);
-    for row in bytes.chunks_exact(row) {
-        from.decode(row, &mut floats);
-        encode(to, &floats, &mut out);
+/// Rows `wanted` of the model, which are rows of `bytes` bytes in the file.
+fn lines<'a>(
+    tensor: &Tensor<'a>,
+    bytes: usize,
+    which: &Rows,
+    wanted: Range<usize>,
+) -> Result<Cow<'a, [u8]>, LoadError> {
+    if wanted.is_empty() {
+        return Ok(Cow::Borrowed(&[]));
     }
-    out
+    let places = || wanted.clone().map(|i| which.index(i));
+    let (first, last) = places().fold((usize::MAX, 0), |(low, high), at| (low.min(at), high.max(at)));
+    let span = first * bytes..(last + 1) * bytes;
+    if which.consecutive() {
+        return Ok(tensor.part(span)?);
+    }
+    let mut out = Vec::with_capacity(wanted.len() * bytes);
+    // Rows that lie close together, such as every second, are read with those between them.
+    if last - first < 4 * wanted.len() {
+        let all = tensor.part(span)?;
+        places().for_each(|at| out.extend_from_slice(&all[(at - first) * bytes..][..bytes]));
+    } else {
+        for at in places() {
+            out.extend_from_slice(&tensor.part(at * bytes..(at + 1) * bytes)?);
+        }
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// Rows in another format, some at a time.
+fn converted(tensor: &Tensor<'_>, from: Format, spec: &TensorSpec) -> Result<Vec<u8>, LoadError> {
+    let (rows, cols) = spec.rows_cols();
+    let bytes = row_bytes(tensor);
+    let (mut floats, mut out) = (vec![0.0; cols], Vec::new());
+    for first in (0..rows).step_by(PART) {
+        let part = lines(tensor, bytes, &spec.source.rows, first..(first + PART).min(rows))?;
+        for row in part.chunks_exact(bytes.max(1)) {
+            from.decode(row, &mut floats);
+            encode(spec.format, &floats, &mut out);
+        }
+    }
+    Ok(out)
 }
 
 fn encode(format: Format, floats: &[f32], out: &mut Vec<u8>) {
@@ -188,26 +218,30 @@ fn numbers(
     checkpoint: &Checkpoint,
     tensor: &Tensor<'_>,
     source: &Source,
-    wanted: std::ops::Range<usize>,
+    wanted: Range<usize>,
 ) -> Result<Vec<f32>, LoadError> {
     let width = tensor.shape.last().copied().unwrap_or(1);
-    let bytes = tensor.data.len() / (tensor.count() / width.max(1)).max(1);
+    let bytes = row_bytes(tensor);
     let mut out = Vec::with_capacity(wanted.len() * width);
     let scale = match &source.storage {
         Storage::Fp8 { scale, block } => Some((find(checkpoint, scale)?.to_f32()?, *block)),
         _ => None,
     };
     let shape = [1, width];
-    for row in wanted.map(|i| source.rows.index(i)) {
-        let line = Tensor::new(tensor.name, &shape, tensor.dtype, &tensor.data[row * bytes..][..bytes])?;
-        let mut floats = line.to_f32()?;
-        if let Some((factors, block)) = &scale {
-            let factors = &factors[row / block.0 * width.div_ceil(block.1)..];
-            for (part, factor) in floats.chunks_mut(block.1).zip(factors) {
-                part.iter_mut().for_each(|x| *x *= factor);
+    for first in wanted.clone().step_by(PART) {
+        let part = first..(first + PART).min(wanted.end);
+        let data = lines(tensor, bytes, &source.rows, part.clone())?;
+        for (row, data) in part.map(|i| source.rows.index(i)).zip(data.chunks_exact(bytes.max(1))) {
+            let line = Tensor::new(tensor.name, &shape, tensor.dtype, data)?;
+            let mut floats = line.to_f32()?;
+            if let Some((factors, block)) = &scale {
+                let factors = &factors[row / block.0 * width.div_ceil(block.1)..];
+                for (part, factor) in floats.chunks_mut(block.1).zip(factors) {
+                    part.iter_mut().for_each(|x| *x *= factor);
+                }
             }
+            out.append(&mut floats);
         }
-        out.append(&mut floats);
     }
     Ok(out)
 }
@@ -225,16 +259,23 @@ fn transposed(lines: &[f32], columns: &Rows, rows: usize, cols: usize) -> Vec<f3
 }
 
 /// FP4 with neighbours in a byte, and E8M0 scales beside it, as blocks of [`Format::MXFP4`]: the same numbers.
-fn mxfp4(codes: &[u8], scales: &[u8], which: &Rows, rows: usize, blocks: usize) -> Vec<u8> {
+fn mxfp4(
+    codes: &Tensor<'_>,
+    scales: &Tensor<'_>,
+    which: &Rows,
+    rows: usize,
+    blocks: usize,
+) -> Result<Vec<u8>, LoadError> {
     let mut out = Vec::with_capacity(rows * blocks * Format::MXFP4.block_bytes());
-    for row in (0..rows).map(|i| which.index(i)) {
-        let scales = &scales[row * blocks..][..blocks];
-        let codes = codes[row * blocks * 16..][..blocks * 16].chunks_exact(16);
-        for (scale, codes) in scales.iter().zip(codes) {
+    for first in (0..rows).step_by(PART) {
+        let part = first..(first + PART).min(rows);
+        let codes = lines(codes, blocks * 16, which, part.clone())?;
+        let scales = lines(scales, blocks, which, part)?;
+        for (scale, codes) in scales.iter().zip(codes.chunks_exact(16)) {
             let code = |i: usize| codes[i / 2] >> (4 * (i % 2)) & 15;
             out.push(*scale);
             out.extend((0..16).map(|j| code(j) | code(j + 16) << 4));
         }
     }
-    out
+    Ok(out)
 }

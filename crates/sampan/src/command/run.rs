@@ -81,7 +81,7 @@ pub(crate) fn run(args: RunArgs, context: &Context) -> Result<()> {
     let prepared = Prepared::new(&source, &options)?;
     let mut session = load(prepared, terminal, args.quiet)?;
     if let Some(adapter) = &args.adapter {
-        session.use_adapter(adapter)?;
+        session.use_adapter(adapter, &source.open()?)?;
     }
     let mut settings = session.settings().clone();
     args.sampling.apply(&mut settings);

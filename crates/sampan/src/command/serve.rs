@@ -100,7 +100,8 @@ struct EdgeArgs {
     /// A name by which clients may call this server, beside localhost and addresses; can be given several times
     #[arg(long, value_name = "NAME")]
     host_name: Vec<String>,
-    /// Speak TLS with the certificate in this file (PEM), behind it those between it and a root
+    /// Speak TLS with the certificate in this file (PEM), behind it those between it and a root. The files are read again
+    /// when they change, and at SIGHUP
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The certificate's private key (PEM)

@@ -68,7 +68,7 @@ struct Share {
 fn format_mix(checkpoint: &Checkpoint) -> Vec<Share> {
     let mut mix: Vec<Share> = Vec::new();
     for tensor in checkpoint.tensors() {
-        let bytes = tensor.data.len() as u64;
+        let bytes = tensor.size() as u64;
         match mix.iter_mut().find(|share| share.dtype == tensor.dtype) {
             Some(share) => {
                 share.tensors += 1;
@@ -299,13 +299,13 @@ fn tensor_table(checkpoint: &Checkpoint) -> String {
         .tensors()
         .map(|t| {
             let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
-            vec![t.name.to_owned(), t.dtype.to_string(), shape.join(" x "), grouped(t.data.len() as u64)]
+            vec![t.name.to_owned(), t.dtype.to_string(), shape.join(" x "), grouped(t.size() as u64)]
         })
         .collect();
     render::table(&["tensor", "format", "shape", "bytes"], &rows)
 }
 
 fn tensors_json(checkpoint: &Checkpoint) -> Value {
-    let one = |t: sampan_weights::Tensor<'_>| json!({"name": t.name, "format": t.dtype.to_string(), "shape": t.shape, "bytes": t.data.len()});
+    let one = |t: sampan_weights::Tensor<'_>| json!({"name": t.name, "format": t.dtype.to_string(), "shape": t.shape, "bytes": t.size()});
     checkpoint.tensors().map(one).collect()
 }

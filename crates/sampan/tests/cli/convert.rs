@@ -147,7 +147,9 @@ fn what_cannot_be_is_refused_and_leaves_nothing() {
 fn content(folder: &Folder, model: &str) -> (String, Vec<String>) {
     let answer = format!("run {model} hello --temperature 0 --max-tokens 12 --quiet");
     let checkpoint = sampan_weights::Checkpoint::open(&folder.path(model)).unwrap();
-    let tensor = |t: sampan_weights::Tensor<'_>| format!("{} {:?} {} {:?}", t.name, t.shape, t.dtype, t.data);
+    let tensor = |t: sampan_weights::Tensor<'_>| {
+        format!("{} {:?} {} {:?}", t.name, t.shape, t.dtype, t.bytes().expect("readable"))
+    };
     let mut tensors: Vec<String> = checkpoint.tensors().map(tensor).collect();
     tensors.sort();
     (folder.sampan(&answer).success(), tensors)

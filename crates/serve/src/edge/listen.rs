@@ -1,5 +1,6 @@
 //! Connections: accepted up to a limit, given up when the other side neither takes nor sends, and ended with grace.
 
+use super::tls::Certificate;
 use crate::options::Limits;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -11,12 +12,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio_rustls::TlsAcceptor;
 
 /// Where connections come in, and how they are spoken to.
 pub(crate) struct Door {
     pub(crate) listener: TcpListener,
-    pub(crate) tls: Option<TlsAcceptor>,
+    pub(crate) tls: Option<Arc<Certificate>>,
     pub(crate) router: Router,
     pub(crate) limits: Limits,
 }
@@ -51,7 +51,7 @@ impl Door {
             };
             patient(&stream, limits.write_time);
             let (http, router, watcher) = (http.clone(), router.clone(), graceful.watcher());
-            let (tls, time) = (tls.clone(), limits.read_time);
+            let (tls, time) = (tls.as_ref().map(|tls| tls.acceptor()), limits.read_time);
             tokio::spawn(async move {
                 match tls {
                     None => converse(stream, &http, router, watcher).await,

@@ -3,9 +3,10 @@
 mod keys;
 mod listen;
 mod origin;
-pub(crate) mod tls;
+mod tls;
 
 pub use keys::Key;
 pub(crate) use keys::{Client, Keys, Pass};
 pub(crate) use listen::Door;
 pub(crate) use origin::Origins;
+pub(crate) use tls::Certificate;

@@ -164,7 +164,7 @@ scrape! {
     read: Family<ModelName, RealCounter>, "sampan_read_bytes", "Bytes that forward passes read, by the plan";
     share: Family<ModelName, Real>, "sampan_bandwidth_share", "Part of the measured bandwidth that was read at, over some seconds";
     planned: Family<Kind, Gauge>, "sampan_planned_bytes", "The most memory that the plan says";
-    memory: Family<Kind, Gauge>, "sampan_memory_bytes", "Memory by what it is for: weights, kv (of requests), cache (kept for later ones), scratch, adapters";
+    memory: Family<Kind, Gauge>, "sampan_memory_bytes", "Memory by what it is for: weights, kv (of requests), cache (kept for later ones), scratch, adapters, encoders (of vectors and scores)";
     limit: Real, "sampan_read_bandwidth_bytes_per_second", "How fast this machine reads memory, measured at the start";
     resident: Gauge, "sampan_resident_bytes", "Memory of this process";
     peak: Gauge, "sampan_resident_peak_bytes", "The most memory of this process";
@@ -176,12 +176,14 @@ impl Scrape {
         let (planned, stats) = (loaded.prepared.memory, sample.stats);
         let page = loaded.prepared.plan.kv_bytes_per_page(loaded.prepared.kv);
         let kind = |kind| Kind { model_name: model.model_name.clone(), kind };
+        let encoders = loaded.room.encoders() as usize;
         for (name, planned, now) in [
             ("weights", planned.weights, planned.weights),
             ("kv", planned.kv, stats.pages_used * page),
             ("cache", 0, stats.pages_cached * page + stats.snapshot_bytes),
             ("scratch", planned.scratch, planned.scratch),
             ("adapters", loaded.adapters.bytes(), loaded.adapters.bytes()),
+            ("encoders", encoders, encoders),
         ] {
             self.memory.get_or_create(&kind(name)).set(now as i64);
             if planned > 0 {

@@ -10,7 +10,7 @@ use crate::job::{Input, Job, Overflow};
 use crate::loaded::Loaded;
 use crate::service::json_body;
 use crate::stream::{self, Form, Frame, Frames};
-use crate::{openai, shape, thinking, tools};
+use crate::{messages, openai, shape, thinking, tools};
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -38,7 +38,9 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<
     let offer = tools::of(&mut fields)?;
     let loaded = app.registry.get(Some(&model)).await?;
     let vars = think(&mut fields, &loaded)?;
-    let input = (!messages.is_empty()).then_some(Input::Chat { messages, vars });
+    // As Ollama's own templates have it, an assistant's last message is left open.
+    let open = messages::is_begun(&messages);
+    let input = (!messages.is_empty()).then_some(Input::Chat { messages, vars, open });
     let overflow =
         if fields.flag("truncate")? == Some(true) { Overflow::DropOldTurns } else { Overflow::Refuse };
     let job = input.map(|input| Job { offer, overflow, ..Job::new(input) });
@@ -70,7 +72,8 @@ pub(crate) async fn generate(State(app): State<Arc<App>>, asked: Asked) -> Resul
         None => {
             let system = system.map(|text| json!({"role": "system", "content": text}));
             let user = json!({"role": "user", "content": prompt});
-            Input::Chat { messages: system.into_iter().chain([user]).collect(), vars }
+            let messages = system.into_iter().chain([user]).collect();
+            Input::Chat { messages, vars, open: false }
         }
     });
     respond(&app, loaded, fields, asked.client.id, input.map(Job::new), Route::Generate, begun).await

@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`.
 
-use super::messages::messages;
+use super::messages::{continued, messages};
 use super::{Head, dropped, prompt_logprobs, usage, warnings};
 use crate::answer::{Answer, Call, Choice, Cost, Part, Piece, Scored, ToolCall};
 use crate::app::{App, Asked};
@@ -45,6 +45,7 @@ fn job(loaded: &Loaded, messages: Vec<Value>, mut fields: Fields) -> Result<(Job
         thinking::effort(loaded, effort, "reasoning_effort", &mut vars)?;
     }
     let max_reasoning = thinking::limit(&mut fields)?;
+    let open = continued(&mut fields, &messages)?;
     let logprobs = fields.flag("logprobs")?.unwrap_or(false);
     let top = fields.count("top_logprobs", 0..=20)?;
     if top.is_some_and(|n| n > 0) && !logprobs {
@@ -65,7 +66,7 @@ fn job(loaded: &Loaded, messages: Vec<Value>, mut fields: Fields) -> Result<(Job
         offer,
         shape,
         max_reasoning,
-        ..Job::new(Input::Chat { messages, vars })
+        ..Job::new(Input::Chat { messages, vars, open })
     };
     Ok((job, stream, include_usage))
 }

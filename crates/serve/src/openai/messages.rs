@@ -15,6 +15,28 @@ pub(crate) fn messages(fields: &mut Fields) -> Result<Vec<Value>> {
     list.into_iter().enumerate().map(|(at, value)| message(value, &format!("messages[{at}]"))).collect()
 }
 
+/// `continue_final_message`, as vLLM has it: whether the answer goes on with the last message.
+pub(crate) fn continued(fields: &mut Fields, messages: &[Value]) -> Result<bool> {
+    let open = fields.flag("continue_final_message")?.unwrap_or(false);
+    match (open, fields.flag("add_generation_prompt")?) {
+        (true, Some(true)) => {
+            let why =
+                "is true, which begins another message than the one that continue_final_message goes on with";
+            return Err(fields.wrong("add_generation_prompt", "contradiction", why));
+        }
+        (false, Some(false)) => {
+            let why = "is false, so that nobody's turn would be answered; continue_final_message goes on with the last message";
+            return Err(fields.wrong("add_generation_prompt", "contradiction", why));
+        }
+        _ => {}
+    }
+    if open && !crate::messages::may_be_continued(messages) {
+        let why = "is true, and the last message is not one of the assistant without tool_calls";
+        return Err(fields.wrong("continue_final_message", "contradiction", why));
+    }
+    Ok(open)
+}
+
 fn message(value: Value, path: &str) -> Result<Value> {
     let mut fields = Fields::of(value, path)?;
     let roles = ["system", "developer", "user", "assistant", "tool"];

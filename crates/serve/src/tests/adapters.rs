@@ -131,6 +131,36 @@ async fn adapters_come_and_go_by_request() {
 }
 
 #[tokio::test]
+async fn adapters_that_cannot_be_used_are_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("poet.gguf"), 1, 0);
+    write(&folder.path().join("alien.gguf"), 1, 8);
+    let stray = NamedAdapter { model: Some("maxi".into()), ..named("stray", folder.path()) };
+    for (adapter, state, word) in [
+        (named("poet", folder.path()), "ok", "loaded"),
+        (named("alien", folder.path()), "failed", "made for another model"),
+        (named("missing", folder.path()), "failed", "missing.gguf"),
+        (stray, "failed", "maxi"),
+    ] {
+        let name = adapter.name.clone();
+        let server = Server::with(|options| {
+            options.lazy = false;
+            options.adapters = vec![adapter];
+        });
+        server.app.registry.get(None).await.unwrap();
+        if name != "stray" {
+            assert_eq!(server.get("/health").await.json()["status"], "loading", "{name}");
+        }
+        let _ = server.app.registry.get(Some(&name)).await;
+        let reply = server.get("/health").await;
+        let body = reply.json();
+        assert_eq!((&body["status"], &body["models"]["mini"]), (&json!(state), &json!("loaded")), "{body}");
+        assert_eq!(reply.status, if state == "ok" { 200 } else { 503 });
+        assert!(body["adapters"][&name].to_string().contains(word), "{body} lacks {word}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_with_many_requests_waits_for_himself() {
     let server = Server::with(|options| {
         options.load.streams = 1;

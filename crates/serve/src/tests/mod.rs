@@ -1,11 +1,13 @@
 //! Every route and every refusal, asked in this process of a server with `mini`.
 
 mod adapters;
+mod continued;
 mod edge;
 mod formats;
 mod fuzz;
 mod operations;
 mod refused;
+mod requests;
 mod routes;
 mod scores;
 mod shapes;
@@ -15,8 +17,8 @@ mod streams;
 
 use crate::app::{App, router};
 use crate::edge::Key;
-use crate::options::{Limits, ServeOptions};
-use crate::registry::{KeepAlive, Named};
+use crate::options::ServeOptions;
+use crate::registry::Named;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Request};
@@ -61,22 +63,8 @@ impl Reply {
 
 /// With `mini`, and what tests can do without.
 fn options() -> ServeOptions {
-    ServeOptions {
-        models: vec![Named::parse("mini")],
-        adapters: Vec::new(),
-        adapter_folder: None,
-        load: LoadOptions { streams: 4, threads: Some(1), check_memory: false, ..LoadOptions::default() },
-        keep: KeepAlive::Forever,
-        lazy: true,
-        address: ([127, 0, 0, 1], 0).into(),
-        tls: None,
-        log_prompts: false,
-        hub: None,
-        keys: Vec::new(),
-        hosts: Vec::new(),
-        origins: Vec::new(),
-        limits: Limits::default(),
-    }
+    let load = LoadOptions { streams: 4, threads: Some(1), check_memory: false, ..LoadOptions::default() };
+    ServeOptions { lazy: true, ..ServeOptions::new(vec![Named::parse("mini")], load) }
 }
 
 impl Server {

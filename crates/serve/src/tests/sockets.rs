@@ -2,7 +2,7 @@
 
 use super::{Server, sum};
 use crate::app::router;
-use crate::edge::{Door, tls};
+use crate::edge::{self, Door};
 use crate::options::{Limits, TlsFiles};
 use crate::server::ServeError;
 use std::net::SocketAddr;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// A server that listens; dropping it tells it to end.
 struct Listening {
@@ -22,7 +22,7 @@ struct Listening {
     _end: oneshot::Sender<()>,
 }
 
-async fn listening(tls: Option<TlsAcceptor>, change: impl FnOnce(&mut Limits)) -> Listening {
+async fn listening(tls: Option<Arc<edge::Certificate>>, change: impl FnOnce(&mut Limits)) -> Listening {
     let mut limits = Limits { read_time: Duration::from_millis(300), ..Limits::default() };
     change(&mut limits);
     let Server { app, stop, .. } = Server::with(|options| options.limits = limits.clone());
@@ -93,10 +93,35 @@ async fn is_given_up(address: SocketAddr, first: &[u8]) -> bool {
 }
 
 #[tokio::test]
+async fn a_certificate_that_is_renewed_is_spoken_with_and_a_broken_one_is_not() {
+    let (old, new) = (Certificate::new(), Certificate::new());
+    let read = edge::Certificate::read(&old.files("cert.pem", "key.pem")).unwrap();
+    let server = listening(Some(read.clone()), |_| {}).await;
+    let trusts = async |certificate: &Certificate| {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        certificate.client().connect(name, stream).await.is_ok()
+    };
+    let renew = |name: &str| {
+        std::fs::copy(new.path(name), old.path(name)).unwrap();
+        read.refresh(false);
+    };
+    assert!(trusts(&old).await);
+    // Half of a pair is none.
+    renew("cert.pem");
+    assert!(trusts(&old).await && !trusts(&new).await);
+    renew("key.pem");
+    assert!(trusts(&new).await && !trusts(&old).await);
+    std::fs::remove_file(old.path("key.pem")).unwrap();
+    read.refresh(true);
+    assert!(trusts(&new).await);
+}
+
+#[tokio::test]
 async fn answers_come_over_tls_and_only_to_who_speaks_it() {
     let certificate = Certificate::new();
-    let acceptor = tls::acceptor(&certificate.files("cert.pem", "key.pem")).unwrap();
-    let server = listening(Some(acceptor), |_| {}).await;
+    let read = edge::Certificate::read(&certificate.files("cert.pem", "key.pem")).unwrap();
+    let server = listening(Some(read), |_| {}).await;
     let connect = || TcpStream::connect(server.address);
     let name = || ServerName::try_from("localhost").unwrap();
     let stream = certificate.client().connect(name(), connect().await.unwrap()).await.unwrap();
@@ -129,7 +154,7 @@ fn files_that_are_no_certificate_and_its_key_are_named() {
         (one.files("cert.pem", "cert.pem"), "cert.pem", "no key"),
         (files(one.path("cert.pem"), other.path("key.pem")), "key.pem", "no TLS with"),
     ] {
-        let error = tls::acceptor(&files).err().unwrap();
+        let error = edge::Certificate::read(&files).err().unwrap();
         let text = error.to_string();
         assert!(matches!(error, ServeError::Tls { .. }) && !error.hint().is_empty());
         assert!(text.contains(file) && text.contains(why), "{text}");

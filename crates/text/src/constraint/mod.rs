@@ -141,7 +141,14 @@ impl Constraints {
         let (plan, at) = Plan::new(format, prompt, &self.tokenizer);
         let what = grammar::name(constraint);
         let grammar = grammar::build(constraint, format, prompt, &self.tokenizer)?;
-        let matcher = self.matcher(grammar).map_err(|reason| ConstraintError::Grammar { what, reason })?;
+        let matcher = self.matcher(grammar).map_err(|reason| match constraint {
+            Constraint::Lark(text) if text.contains("::=") => {
+                let reason =
+                    format!("{reason} (GBNF says `root ::= ...`; this is read as Lark: `start: ...`)");
+                ConstraintError::Grammar { what, reason }
+            }
+            _ => ConstraintError::Grammar { what, reason },
+        })?;
         Ok(ConstraintState {
             matcher,
             tokenizer: self.tokenizer.clone(),

@@ -4,6 +4,7 @@ mod engine;
 mod guard;
 mod messages;
 mod methods;
+mod open;
 mod strftime;
 mod tojson;
 mod value;
@@ -119,6 +120,18 @@ impl ChatTemplate {
         add_generation_prompt: bool,
         vars: &Map<String, Value>,
     ) -> Result<Prompt, TemplateError> {
+        let context = self.context(messages, tools, add_generation_prompt, vars)?;
+        self.guard.render(&self.source, &context, |context| self.render_text(context))
+    }
+
+    /// The variables of the template.
+    fn context(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        add_generation_prompt: bool,
+        vars: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, TemplateError> {
         let data = [messages].into_iter().chain(tools).chain(vars.values());
         if data.into_iter().any(|value| !value::is_shallow(value)) {
             return Err(TemplateError {
@@ -145,7 +158,7 @@ impl ChatTemplate {
         for (name, value) in vars {
             context.insert(name.clone(), value.clone());
         }
-        self.guard.render(&self.source, &context, |context| self.render_text(context))
+        Ok(context)
     }
 
     fn render_text(&self, context: &Map<String, Value>) -> Result<String, TemplateError> {

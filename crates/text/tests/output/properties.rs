@@ -1,89 +1,8 @@
 //! What must hold for any output.
 
+use super::check::{FORMATS, PIECES, check_cut};
 use super::*;
 use proptest::prelude::*;
-
-const FORMATS: [ToolFormat; 11] = [
-    ToolFormat::Hermes,
-    ToolFormat::QwenXml,
-    ToolFormat::DeepSeekV3,
-    ToolFormat::DeepSeekV31,
-    ToolFormat::DeepSeekV32,
-    ToolFormat::DeepSeekV4,
-    ToolFormat::Harmony,
-    ToolFormat::Gemma4,
-    ToolFormat::FunctionGemma,
-    ToolFormat::Llama,
-    ToolFormat::Plain,
-];
-
-const PIECES: &[&str] = &[
-    "<think>",
-    "</think>",
-    "<|channel>thought",
-    "<channel|>",
-    "<tool_call>",
-    "</tool_call>",
-    "<function=",
-    "noop>",
-    "</function>",
-    "<parameter=",
-    "city>",
-    "</parameter>",
-    "<｜tool▁calls▁begin｜>",
-    "<｜tool▁call▁begin｜>",
-    "function",
-    "<｜tool▁sep｜>",
-    "<｜tool▁call▁end｜>",
-    "<｜tool▁calls▁end｜>",
-    "<｜DSML｜tool_calls>",
-    "<｜DSML｜invoke name=\"noop\">",
-    "<｜DSML｜parameter name=\"city\" string=\"true\">",
-    "</｜DSML｜parameter>",
-    "</｜DSML｜invoke>",
-    "<|start|>assistant",
-    "<|channel|>",
-    "analysis",
-    "final",
-    "commentary",
-    " to=functions.noop",
-    "<|constrain|>json",
-    "<|message|>",
-    "<|end|>",
-    "<|call|>",
-    "<|tool_call>",
-    "call:noop{",
-    "<|\"|>",
-    "<tool_call|>",
-    "<|python_tag|>",
-    "```",
-    "```json\n",
-    "{\"name\": \"noop\", \"arguments\": ",
-    "{",
-    "}",
-    "[",
-    "]",
-    "\"",
-    "'",
-    "\\",
-    "\\u00e9",
-    "\\ud83d",
-    ":",
-    ",",
-    "\n",
-    " ",
-    "\r\n",
-    "12",
-    "true",
-    "None",
-    "noop(",
-    "city=",
-    ")",
-    "é🦙",
-    "text",
-    "<",
-    ">",
-];
 
 fn output() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
@@ -110,18 +29,7 @@ proptest! {
         let parts: Vec<&str> = cuts.windows(2).map(|w| &output[w[0]..w[1]]).collect();
         let chars: Vec<String> = output.chars().map(String::from).collect();
         let chars: Vec<&str> = chars.iter().map(String::as_str).collect();
-        let run = |parts: &[&str]| parse(&mut OutputParser::new(format(format_of), start, Some(tools())), parts);
-        let whole = run(&[&output]);
-        prop_assert_eq!(text_of(&whole), output.clone());
-        for parts in [&parts, &chars] {
-            let events = run(parts);
-            prop_assert_eq!(text_of(&events), output.clone());
-            prop_assert_eq!(words(&events), words(&whole));
-        }
-        for line in words(&whole) {
-            let Some((_, arguments)) = line.strip_prefix("call ").and_then(|call| call.split_once(' ')) else { continue };
-            prop_assert!(serde_json::from_str::<serde_json::Value>(arguments).is_ok(), "{}", arguments);
-        }
+        check_cut(format_of, start, &output, &[&parts, &chars]);
     }
 }
 

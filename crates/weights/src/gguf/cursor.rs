@@ -1,25 +1,30 @@
 //! Walking through a file's bytes without ever leaving them.
 
 use crate::Error;
+use std::cell::Cell;
 use std::fmt::Display;
 use std::path::Path;
 
-/// A position in a file's bytes. Every read names the field it is for.
+/// A position in a file's first bytes. Every read names the field it is for.
 pub(super) struct Cursor<'a> {
     pub(super) file: &'a Path,
     bytes: &'a [u8],
+    /// Of the whole file.
+    pub(super) size: usize,
+    /// Set when a read failed only because `bytes` end before the file does.
+    short: &'a Cell<bool>,
     /// Offset of the next byte.
     pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(file: &'a Path, bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { file, bytes, at: 0 }
+    pub(super) fn new(file: &'a Path, bytes: &'a [u8], size: usize, short: &'a Cell<bool>) -> Cursor<'a> {
+        Cursor { file, bytes, size, short, at: 0 }
     }
 
-    /// Bytes that are left.
+    /// Bytes that are left of the file.
     pub(super) fn left(&self) -> usize {
-        self.bytes.len() - self.at
+        self.size - self.at
     }
 
     /// An error about the field that starts at `offset`.
@@ -36,7 +41,10 @@ impl<'a> Cursor<'a> {
             );
             return Err(self.error(field, self.at, what));
         }
-        let taken = &self.bytes[self.at..self.at + length];
+        let Some(taken) = self.bytes.get(self.at..self.at + length) else {
+            self.short.set(true);
+            return Err(self.error(field, self.at, "more of the file is needed"));
+        };
         self.at += length;
         Ok(taken)
     }

@@ -7,6 +7,7 @@ mod cursor;
 mod read;
 mod write;
 
+pub(crate) use read::header;
 pub use read::{Header, parse};
 pub use write::{TensorWriter, Writer};
 

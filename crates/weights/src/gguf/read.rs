@@ -3,10 +3,12 @@
 use super::cursor::Cursor;
 use super::{DEFAULT_ALIGNMENT, MAGIC, MAX_DIMS, MAX_NESTING, kind};
 use crate::error::Quoted;
+use crate::file::ModelFile;
 use crate::index::NameIndex;
 use crate::metadata::{Array, Metadata, Value};
 use crate::tensor::TensorInfo;
 use crate::{Dtype, Error, sniff};
+use std::cell::Cell;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -39,10 +41,28 @@ const LEAST_KEY_VALUE: usize = 8 + 4 + 1;
 /// [`Error::NotAModel`] when this is another kind of file; [`Error::Malformed`] when it contradicts the
 /// format or its own size.
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
-    if !bytes.starts_with(&MAGIC) {
-        return Err(Error::not_a_model(file, format!("not a GGUF file: {}", sniff::describe(bytes))));
+    parse_from(Cursor::new(file, bytes, bytes.len(), &Cell::new(false)), bytes)
+}
+
+/// Reads the header of a GGUF file, which does not say how long it is: more and more of the file, until that is enough.
+pub(crate) fn header(file: &ModelFile) -> Result<Header, Error> {
+    const FIRST: usize = 1 << 20;
+    let mut length = FIRST;
+    loop {
+        let (head, short) = (file.head(length)?, Cell::new(false));
+        let parsed = parse_from(Cursor::new(file.path(), &head, file.len(), &short), &head);
+        if parsed.is_ok() || !short.get() {
+            return parsed;
+        }
+        length = length.saturating_mul(4);
     }
-    let mut cur = Cursor::new(file, bytes);
+}
+
+fn parse_from(mut cur: Cursor<'_>, head: &[u8]) -> Result<Header, Error> {
+    if !head.starts_with(&MAGIC) {
+        let what = format!("not a GGUF file: {}", sniff::describe(head, cur.size));
+        return Err(Error::not_a_model(cur.file, what));
+    }
     cur.take(MAGIC.len(), "magic")?;
     let version = read_version(&mut cur)?;
     let tensor_count = cur.count(LEAST_TENSOR, "tensor count")?;
@@ -68,12 +88,12 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
         return Err(cur.error(Field(second, &tensors[second].name, "name"), places[second].0, what));
     }
     let data_start = match cur.at.checked_next_multiple_of(alignment) {
-        Some(start) if start <= bytes.len() => start,
-        _ if tensors.is_empty() => bytes.len(), // a vocabulary alone may end without padding
+        Some(start) if start <= cur.size => start,
+        _ if tensors.is_empty() => cur.size, // a vocabulary alone may end without padding
         _ => return Err(cur.error("tensor data", cur.at, "the file ends before it; it is truncated")),
     };
     let offsets: Vec<usize> = places.iter().map(|place| place.1).collect();
-    place_tensors(&cur, &mut tensors, &offsets, data_start, bytes.len())?;
+    place_tensors(&cur, &mut tensors, &offsets, data_start)?;
     Ok(Header { version, alignment, metadata, tensors, data_start })
 }
 
@@ -260,10 +280,10 @@ fn place_tensors(
     tensors: &mut [TensorInfo],
     offsets_at: &[usize],
     data_start: usize,
-    file_size: usize,
 ) -> Result<(), Error> {
     let mut order: Vec<u32> = (0..tensors.len() as u32).collect();
     order.sort_by_key(|&i| tensors[i as usize].offset);
+    let file_size = cur.size;
     let room = file_size - data_start;
     for k in 0..order.len() {
         let i = order[k] as usize;

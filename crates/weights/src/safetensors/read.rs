@@ -2,6 +2,7 @@
 
 use super::MAX_HEADER;
 use crate::error::Quoted;
+use crate::file::ModelFile;
 use crate::index::NameIndex;
 use crate::json::Unique;
 use crate::tensor::TensorInfo;
@@ -69,8 +70,23 @@ impl<'de> Deserialize<'de> for Entries {
 /// [`Error::NotAModel`] when this is another kind of file; [`Error::Malformed`] when it contradicts the
 /// format or its own size. Data must be without gaps, overlaps and trailing bytes.
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
+    parse_head(file, bytes, bytes.len())
+}
+
+/// Reads the header of a safetensors file.
+pub(crate) fn header(file: &ModelFile) -> Result<Header, Error> {
+    let start = file.head(sniff::HEAD)?;
+    let stated = start.first_chunk::<8>().map_or(0, |length| u64::from_le_bytes(*length));
+    // What is longer than this is refused below by what it states.
+    let length = 8 + stated.min(MAX_HEADER as u64) as usize;
+    parse_head(file.path(), &file.head(length.max(sniff::HEAD))?, file.len())
+}
+
+/// Reads the header of the file of `size` bytes that begins with `bytes`, which hold the header if it is not too long.
+fn parse_head(file: &Path, bytes: &[u8], size: usize) -> Result<Header, Error> {
     let wrong = |field: &str, at: usize, what: String| Error::malformed(file, field, at, what);
-    let foreign = || Error::not_a_model(file, format!("not a safetensors file: {}", sniff::describe(bytes)));
+    let foreign =
+        || Error::not_a_model(file, format!("not a safetensors file: {}", sniff::describe(bytes, size)));
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return Err(foreign()) };
     if rest.first().is_some_and(|&b| b != b'{') {
         return Err(foreign());
@@ -80,12 +96,12 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
         return Err(wrong("header length", 0, format!("{length} bytes; at most {MAX_HEADER} are read")));
     }
     let length = length as usize; // at most MAX_HEADER
-    if length > rest.len() {
-        let what =
-            format!("{length} bytes, but the file has {} more; it is truncated or damaged", rest.len());
+    let room = size - 8;
+    if length > room {
+        let what = format!("{length} bytes, but the file has {room} more; it is truncated or damaged");
         return Err(wrong("header length", 0, what));
     }
-    let (json, data) = rest.split_at(length);
+    let (json, data) = (&rest[..length], room - length);
     let data_start = 8 + length;
     let entries: Entries = serde_json::from_slice(json)
         .map_err(|e| wrong("header", 8 + offset_of(json, e.line(), e.column()), e.to_string()))?;
@@ -98,10 +114,9 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
             return Err(wrong(&field("dtype"), 8, format!("{:?} is not known", raw.dtype)));
         };
         let (start, end) = raw.data_offsets;
-        if start > end || end > data.len() {
+        if start > end || end > data {
             let what = format!(
-                "[{start}, {end}] is not within the {} bytes of data; the file is truncated or damaged",
-                data.len()
+                "[{start}, {end}] is not within the {data} bytes of data; the file is truncated or damaged"
             );
             return Err(wrong(&field("data_offsets"), data_start, what));
         }
@@ -122,7 +137,7 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
         let field = format!("tensor {}", Quoted(&tensors[second].name));
         return Err(wrong(&field, 8, "the name is there twice".into()));
     }
-    check_no_gaps(&tensors, data_start, bytes.len()).map_err(|(field, at, what)| wrong(&field, at, what))?;
+    check_no_gaps(&tensors, data_start, size).map_err(|(field, at, what)| wrong(&field, at, what))?;
     Ok(Header { metadata: entries.metadata.unwrap_or_default(), tensors, data_start })
 }
 

@@ -21,14 +21,13 @@ const STEP: usize = 256;
 /// A row's words of a step; 64 if the codes are whole bytes.
 type Words = [u32; STEP / 4];
 
-/// Fills panel `panel`, all zero so far, from the file's rows: the same bytes as [`Layout::pack_panel`].
-pub(crate) fn panel(level: Level, layout: &Layout, data: &[u8], panel: usize, out: &mut [u8]) {
-    let row_bytes = data.len() / layout.rows;
+/// Fills a panel, all zero so far, from its rows in the file (of the last there may be fewer): the same bytes as
+/// [`Layout::pack_panel`].
+pub(crate) fn panel(level: Level, layout: &Layout, rows: &[u8], row_bytes: usize, out: &mut [u8]) {
     let halves_of_pairs = layout.scheme.is_none() && layout.format != Format::F32 && layout.cols % 2 == 1;
-    if (panel + 1) * PANEL > layout.rows || halves_of_pairs {
-        return layout.pack_panel(data, panel, out);
+    if rows.len() < PANEL * row_bytes || halves_of_pairs {
+        return layout.pack_panel(rows, row_bytes, out);
     }
-    let rows = &data[panel * PANEL * row_bytes..][..PANEL * row_bytes];
     match level {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves that the CPU has the features.
@@ -214,14 +213,14 @@ mod tests {
             for &cols in widths(format) {
                 for rows in [1, 15, 16, 17, 48] {
                     let layout = Layout::new(format, rows, cols).unwrap();
-                    let bytes = rows * format.row_bytes(cols).unwrap();
-                    let data: Vec<u8> = (0..bytes).map(|_| random()).collect();
-                    for index in 0..layout.panels() {
+                    let row_bytes = format.row_bytes(cols).unwrap();
+                    let data: Vec<u8> = (0..rows * row_bytes).map(|_| random()).collect();
+                    for (index, data) in data.chunks(PANEL * row_bytes).enumerate() {
                         let mut expected = vec![0; layout.panel_bytes()];
-                        layout.pack_panel(&data, index, &mut expected);
+                        layout.pack_panel(data, row_bytes, &mut expected);
                         for isa in Isa::ALL {
                             let mut packed = vec![0; layout.panel_bytes()];
-                            panel(Level::of(isa), &layout, &data, index, &mut packed);
+                            panel(Level::of(isa), &layout, data, row_bytes, &mut packed);
                             assert!(packed == expected, "{format} {rows} x {cols}, panel {index}, {isa}");
                         }
                     }

@@ -43,7 +43,7 @@ pub(super) fn keys(
     let original = speech::tokenizer(name, checkpoint)?;
     let plan = Plan::from_checkpoint(checkpoint, PlanOptions::default())
         .map_err(|source| Error::Plan { model: name.to_owned(), source })?;
-    let json: Json = serde_json::from_slice(json)
+    let json: Json = serde_json::from_slice(&json)
         .map_err(|e| AppError::user(format!("tokenizer.json of {name}: {e}")).hint("download it again"))?;
     let mut vocab = vocabulary(&json, &plan, &original).ok_or_else(|| unusable(name))?;
     if vocab.model == "gpt2" {

@@ -72,7 +72,14 @@ fn job(loaded: &Loaded, messages: Vec<Value>, fields: &mut Fields) -> Result<Job
         _ => Overflow::Refuse,
     };
     let logprobs = included.then_some(top.unwrap_or(0));
-    Ok(Job { logprobs, overflow, offer, shape, max_reasoning, ..Job::new(Input::Chat { messages, vars }) })
+    Ok(Job {
+        logprobs,
+        overflow,
+        offer,
+        shape,
+        max_reasoning,
+        ..Job::new(Input::Chat { messages, vars, open: false })
+    })
 }
 
 const INCLUDED: &str = "message.output_text.logprobs";
