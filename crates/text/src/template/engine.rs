@@ -5,6 +5,7 @@ use super::{methods, strftime, tojson, value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior};
+use std::io;
 
 /// Set as the source of an error that the template raised itself.
 #[derive(Debug)]
@@ -17,6 +18,26 @@ impl std::fmt::Display for Refused {
 }
 
 impl std::error::Error for Refused {}
+
+/// No prompt is longer.
+const MAX_OUTPUT: usize = 64 << 20;
+
+/// Output that refuses to grow without end.
+pub(super) struct Bounded(pub(super) Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::Error::other(format!("the prompt is longer than {MAX_OUTPUT} bytes")));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// The name under which the template is compiled.
 pub(super) const NAME: &str = "chat";

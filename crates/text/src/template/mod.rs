@@ -15,7 +15,6 @@ pub use strftime::strftime;
 use crate::{OutputFormat, Prompt};
 use minijinja::Environment;
 use serde_json::{Map, Value};
-use std::io;
 
 /// What a template needs to know about its model.
 #[derive(Clone, Debug, Default)]
@@ -66,8 +65,6 @@ pub struct ChatTemplate {
 
 /// Templates are a few kilobytes; a larger one is not a chat template.
 const MAX_SOURCE: usize = 1 << 20;
-/// No prompt is longer.
-const MAX_OUTPUT: usize = 64 << 20;
 
 impl ChatTemplate {
     /// Compiles a template.
@@ -167,7 +164,7 @@ impl ChatTemplate {
         // Honest templates look at every message from every message at most.
         env.set_fuel(Some(3_000_000 + 10_000 * messages + 100 * messages * messages));
         let template = env.get_template(engine::NAME).map_err(error)?;
-        let mut out = Bounded(Vec::new());
+        let mut out = engine::Bounded(Vec::new());
         let context = value::from_json(&Value::Object(context.clone()));
         template.render_captured_to(context, &mut out).map_err(error)?;
         String::from_utf8(out.0).map_err(|e| TemplateError {
@@ -176,23 +173,6 @@ impl ChatTemplate {
             advice: "please report this",
             refused: false,
         })
-    }
-}
-
-/// Output that refuses to grow without end.
-struct Bounded(Vec<u8>);
-
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > MAX_OUTPUT {
-            return Err(io::Error::other(format!("the prompt is longer than {MAX_OUTPUT} bytes")));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
