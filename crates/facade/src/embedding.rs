@@ -52,7 +52,46 @@ impl Pooling {
     /// # Errors
     /// A kind that is not known, or a model that makes no vectors.
     pub fn stated(model: &str, checkpoint: &Checkpoint) -> Result<Option<Pooling>, Error> {
-        stated_pooling(model, checkpoint)
+        let unsuited = |why: String, instead: &str| {
+            Err(Error::Unsuited { model: model.to_owned(), why, instead: instead.to_owned() })
+        };
+        if checkpoint.kind() == Kind::Gguf {
+            let metadata = checkpoint.metadata();
+            let key = format!("{}.pooling_type", metadata.need_str("general.architecture")?);
+            return match metadata.u64(&key)? {
+                None => Ok(None),
+                Some(0) => {
+                    unsuited(format!("{key} = 0: it makes no vector of a text"), "name one with --pooling")
+                }
+                Some(4) => unsuited(format!("{key} = 4: it ranks documents"), "use `sampan rerank`"),
+                Some(number) => match Pooling::of_number(number) {
+                    None => unsuited(
+                        format!("{key} = {number} is no known kind of pooling"),
+                        "name one with --pooling",
+                    ),
+                    known => Ok(known),
+                },
+            };
+        }
+        let folder =
+            if checkpoint.path().is_dir() { Some(checkpoint.path()) } else { checkpoint.path().parent() };
+        let Some(path) =
+            folder.map(|folder| folder.join("1_Pooling/config.json")).filter(|path| path.is_file())
+        else {
+            return Ok(None);
+        };
+        let read = std::fs::read(&path).ok();
+        let config: Option<serde_json::Value> = read.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let on = |key: &str| config.as_ref().is_some_and(|config| config[key] == true);
+        let mut named =
+            [Pooling::Last, Pooling::Mean, Pooling::First].into_iter().filter(|kind| on(kind.mode()));
+        match (named.next(), named.next()) {
+            (Some(pooling), None) => Ok(Some(pooling)),
+            _ => unsuited(
+                format!("{} names no single known kind of pooling", path.display()),
+                "name one with --pooling",
+            ),
+        }
     }
 }
 
@@ -227,7 +266,7 @@ impl Embedder {
 fn pooling_of(prepared: &Prepared, asked: Option<Pooling>) -> Result<Pooling, Error> {
     match asked {
         Some(pooling) => Ok(pooling),
-        None => Ok(stated_pooling(&prepared.name, &prepared.checkpoint)?.unwrap_or(Pooling::Last)),
+        None => Ok(Pooling::stated(&prepared.name, &prepared.checkpoint)?.unwrap_or(Pooling::Last)),
     }
 }
 
@@ -237,44 +276,6 @@ fn normalize(vector: &mut [f32]) {
     if square > 0.0 {
         let factor = 1.0 / square.sqrt();
         vector.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
-    }
-}
-
-fn stated_pooling(model: &str, checkpoint: &Checkpoint) -> Result<Option<Pooling>, Error> {
-    let unsuited = |why: String, instead: &str| {
-        Err(Error::Unsuited { model: model.to_owned(), why, instead: instead.to_owned() })
-    };
-    if checkpoint.kind() == Kind::Gguf {
-        let metadata = checkpoint.metadata();
-        let key = format!("{}.pooling_type", metadata.need_str("general.architecture")?);
-        return match metadata.u64(&key)? {
-            None => Ok(None),
-            Some(number) if Pooling::of_number(number).is_some() => Ok(Pooling::of_number(number)),
-            Some(0) => {
-                unsuited(format!("{key} = 0: it makes no vector of a text"), "name one with --pooling")
-            }
-            Some(4) => unsuited(format!("{key} = 4: it ranks documents"), "use `sampan rerank`"),
-            Some(other) => {
-                unsuited(format!("{key} = {other} is no known kind of pooling"), "name one with --pooling")
-            }
-        };
-    }
-    let folder =
-        if checkpoint.path().is_dir() { Some(checkpoint.path()) } else { checkpoint.path().parent() };
-    let Some(path) = folder.map(|folder| folder.join("1_Pooling/config.json")).filter(|path| path.is_file())
-    else {
-        return Ok(None);
-    };
-    let read = std::fs::read(&path).ok();
-    let config: Option<serde_json::Value> = read.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let on = |key: &str| config.as_ref().is_some_and(|config| config[key] == true);
-    let mut named = [Pooling::Last, Pooling::Mean, Pooling::First].into_iter().filter(|kind| on(kind.mode()));
-    match (named.next(), named.next()) {
-        (Some(pooling), None) => Ok(Some(pooling)),
-        _ => unsuited(
-            format!("{} names no single known kind of pooling", path.display()),
-            "name one with --pooling",
-        ),
     }
 }
 

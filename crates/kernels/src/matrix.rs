@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::isa::buffer::{Arena, Buffer};
 use crate::isa::pack;
 use crate::layout::{Layout, PANEL};
+use crate::pool::lock;
 use crate::{Format, Kernels};
 
 /// `rows x cols` weights in some format, packed for the CPU without loss.
@@ -211,8 +212,4 @@ fn checked(format: Format, rows: usize, cols: usize) -> Result<(Layout, usize), 
     let bytes = format.row_bytes(cols).and_then(|bytes| bytes.checked_mul(rows));
     let layout = Layout::new(format, rows, cols);
     layout.zip(bytes).ok_or(PackError::TooLarge { format, rows, cols })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

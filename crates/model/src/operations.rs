@@ -54,12 +54,12 @@ impl Plan {
                 sum.add(kernels.arithmetic(tensor.format), uses * (rows * cols) as u64);
             }
         }
-        let (heads, per_product) = match kv {
+        let products = |kv| match kv {
             KvFormat::F32 => (Arithmetic::F32, 1),
             KvFormat::F16 | KvFormat::Bf16 => (Arithmetic::Bf16, 1),
             KvFormat::I16 | KvFormat::Q8_0 => (Arithmetic::Int8, 2),
         };
-        let latents = if kv == KvFormat::F32 { Arithmetic::F32 } else { Arithmetic::Bf16 };
+        let ((heads, per_product), (latents, _)) = (products(kv), products(kv.of_latent()));
         let positions = Positions { start, tokens };
         for layer in &self.layers {
             match &layer.mixer {

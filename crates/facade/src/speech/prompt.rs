@@ -87,10 +87,12 @@ impl Speech {
         tools: Option<&Value>,
         vars: &Map<String, Value>,
     ) -> Result<Encoded, Error> {
-        let template = self.template(tools.is_some())?;
-        let prompt = template.render(messages, tools, true, vars)?;
+        let format = self.template(tools.is_some())?.output_format();
+        self.encoded(self.render(messages, tools, vars, true)?, format)
+    }
+
+    fn encoded(&self, prompt: Prompt, format: OutputFormat) -> Result<Encoded, Error> {
         let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
-        let format = template.output_format();
         Ok(Encoded { ids, start: format.start_after(prompt.text()), format, text: prompt.text().to_owned() })
     }
 
@@ -118,18 +120,14 @@ impl Speech {
         vars: &Map<String, Value>,
     ) -> Result<Encoded, Error> {
         let format = self.template(tools.is_some())?.output_format();
-        let prompt = self.render_open(messages, tools, vars)?;
-        let ids = self.tokenizer.encode_prompt(&prompt).map_err(Error::Encode)?;
+        let encoded = self.encoded(self.render_open(messages, tools, vars)?, format)?;
         let last = messages.as_array().and_then(|list| list.last());
         let begun =
             last.is_some_and(|message| message["content"].as_str().is_some_and(|text| !text.is_empty()));
         Ok(match begun {
             // Whoever has begun to answer does not reason any more.
-            true => Encoded { ids, text: String::new(), start: Start::Answer, format },
-            false => {
-                let text = prompt.text().to_owned();
-                Encoded { ids, start: format.start_after(&text), format, text }
-            }
+            true => Encoded { text: String::new(), start: Start::Answer, ..encoded },
+            false => encoded,
         })
     }
 

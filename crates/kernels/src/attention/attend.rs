@@ -5,8 +5,9 @@ use super::{AttentionSpec, KvLayout, KvStore, Span};
 use super::{Scratch, ScratchPool};
 use crate::Kernels;
 use crate::isa::attention::{Choice, tile_rows};
+use crate::pool::lock;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 /// Multiplications below which handing work to other threads costs more than it saves.
 const SMALL: usize = 1 << 19;
@@ -191,8 +192,4 @@ pub(super) fn heads_per_tile(group: usize, rows: usize) -> usize {
 
 fn chunks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
     range.clone().step_by(size).map(move |start| start..(start + size).min(range.end))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -4,6 +4,7 @@ use super::{KvFormat, KvLayout, KvShape, KvStore, PAGE, Span};
 use crate::Kernels;
 use crate::isa::attention::{narrow, whole};
 use crate::isa::level::Level;
+use crate::pool::lock;
 use std::sync::Mutex;
 
 /// Numbers below which handing work to other threads costs more than it saves.
@@ -53,7 +54,7 @@ impl Kernels {
         }
         let (count, queue) = (jobs.len(), Mutex::new(jobs.into_iter()));
         self.pool().run(count, &|_| {
-            let next = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+            let next = lock(&queue).next();
             if let Some((run, bytes)) = next {
                 Page::new(&shape, level).write(bytes, run, k, v);
             }
@@ -196,7 +197,8 @@ impl<'s> Page<'s> {
             }
         }
         // Their low bytes: codes of 8 bits are small enough.
-        self.bytes.iter_mut().zip(&self.narrow).for_each(|(byte, code)| *byte = *code as u8);
+        let written = &self.narrow[..run.tokens * stride];
+        self.bytes.iter_mut().zip(written).for_each(|(byte, code)| *byte = *code as u8);
     }
 
     /// Writes rows one after the other.

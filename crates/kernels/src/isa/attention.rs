@@ -124,7 +124,7 @@ mod generic {
     use super::turn::turn;
     use super::{KvFormat, Scratch, Tile, WIDEN};
     use crate::attention::{LOWEST, PAGE, PARTITION, QUERY_BLOCK, ROW};
-    use crate::isa::lanes::{Lanes, exp_down, load_part, store_part, sum, tanh};
+    use crate::isa::lanes::{Lanes, exp_down, largest, load_part, magnitude, store_part, sum, tanh};
     use std::ops::Range;
 
     #[inline(always)]
@@ -158,13 +158,9 @@ mod generic {
         let (vectors, rest) = from.split_at(whole);
         // SAFETY: the caller has the instruction set; vectors lie inside both slices.
         unsafe {
-            let mut lanes = [0.0; 16];
-            let most = vectors.chunks_exact(L::N).fold(L::splat(0.0), |most, x| {
-                let x = L::load(x.as_ptr());
-                x.max(L::splat(0.0).sub(x)).max(most)
-            });
-            most.store(lanes.as_mut_ptr());
-            let most = lanes.iter().chain(rest).fold(0.0_f32, |most, x| most.max(x.abs()));
+            let larger = |most: L, x: &[f32]| magnitude(L::load(x.as_ptr())).max(most);
+            let most = largest(vectors.chunks_exact(L::N).fold(L::splat(0.0), larger));
+            let most = rest.iter().fold(most, |most, x| most.max(x.abs()));
             let scale = if half { half::f16::from_f32(most / top).to_f32() } else { most / top };
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
             let (least, most) = (L::splat(-top), L::splat(top));
@@ -425,9 +421,7 @@ mod generic {
                 }
                 most = score.max(most);
             }
-            let mut lanes = [LOWEST; 16];
-            most.store(lanes.as_mut_ptr());
-            lanes.iter().copied().fold(LOWEST, f32::max)
+            largest(most)
         }
     }
 

@@ -1,6 +1,7 @@
 //! Handing rows out to threads.
 
 use crate::Kernels;
+use crate::pool::lock;
 use std::sync::Mutex;
 
 /// Work below this (numbers touched, times their cost) stays on the caller's thread: some ten microseconds.
@@ -35,7 +36,7 @@ impl Kernels {
         let pieces = x.len().div_ceil(piece);
         let queue = Mutex::new(x.chunks_mut(piece).enumerate());
         self.pool().run(pieces, &|_| {
-            let next = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+            let next = lock(&queue).next();
             if let Some((i, rows)) = next {
                 work(i * piece, rows);
             }

@@ -123,9 +123,8 @@ fn ranks(
 ) -> Result<Map<String, Value>, ExportError> {
     let Some(labels) = labels(checkpoint, plan)? else { return Ok(Map::new()) };
     let class = published.class.replace("ForCausalLM", "ForSequenceClassification");
-    let row = |row: usize| labels.get(row).cloned().unwrap_or_default();
-    let names = (0..labels.len()).map(|i| (i.to_string(), row(i).into()));
-    let rows = (0..labels.len()).map(|i| (row(i), i.into()));
+    let names = labels.iter().enumerate().map(|(row, label)| (row.to_string(), label.clone().into()));
+    let rows = labels.iter().enumerate().map(|(row, label)| (label.clone(), row.into()));
     Ok(Map::from_iter([
         ("architectures".to_string(), serde_json::json!([class])),
         ("id2label".to_string(), Value::Object(names.collect())),

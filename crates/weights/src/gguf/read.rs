@@ -44,10 +44,13 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
     parse_from(Cursor::new(file, bytes, bytes.len(), &Cell::new(false)), bytes)
 }
 
-/// Reads the header of a GGUF file, which does not say how long it is: more and more of the file, until that is enough.
+/// Reads the header of a GGUF file.
 pub(crate) fn header(file: &ModelFile) -> Result<Header, Error> {
-    const FIRST: usize = 1 << 20;
-    let mut length = FIRST;
+    header_within(file, 1 << 20)
+}
+
+/// The header does not say how long it is: the first `length` bytes of the file are tried, and more until that is enough.
+fn header_within(file: &ModelFile, mut length: usize) -> Result<Header, Error> {
     loop {
         let (head, short) = (file.head(length)?, Cell::new(false));
         let parsed = parse_from(Cursor::new(file.path(), &head, file.len(), &short), &head);
@@ -308,4 +311,28 @@ fn place_tensors(
         tensors[i].offset += data_start;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_the_same_however_much_of_it_is_read_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("words.gguf");
+        let mut writer = crate::gguf::Writer::new();
+        let words = (0..2000).map(|i| format!("word {i}")).collect();
+        writer.set("tokenizer.ggml.tokens", Value::Array(Array::Str(words))).unwrap();
+        writer.tensor("x", &[4], Dtype::Block(sampan_kernels::Format::F32)).unwrap();
+        let mut file = writer.create(&path).unwrap();
+        file.append("x", &[0; 16]).unwrap();
+        file.finish().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let whole = format!("{:?}", parse(&path, &bytes).unwrap());
+        let file = ModelFile::open(&path).unwrap();
+        for first in [4, 100, 5000, bytes.len(), 1 << 20] {
+            assert_eq!(format!("{:?}", header_within(&file, first).unwrap()), whole, "{first} bytes first");
+        }
+    }
 }

@@ -8,7 +8,7 @@
 
 use super::paths::{PREFETCH_ROWS, Path, query_words};
 use crate::attention::{PAGE, QUERY_BLOCK, ROW, Scratch, Tile};
-use crate::isa::lanes::{Lanes, Pairs, sum};
+use crate::isa::lanes::{Lanes, Pairs, largest, magnitude, sum};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -105,7 +105,6 @@ unsafe fn seen_of<L: Lanes>(scales: L, token: usize, here: &Range<usize>) -> L {
 pub(super) struct Integers<C>(PhantomData<C>);
 
 impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
-    const WIDENS: bool = false;
     const PER_WORD: usize = 2;
     const MASKS: bool = true;
 
@@ -118,13 +117,10 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
             for block in numbers.chunks(C::BLOCK) {
                 let (mut high, mut total) = (L::splat(0.0), L::splat(0.0));
                 for x in block.chunks_exact(L::N) {
-                    let x = L::load(x.as_ptr());
-                    let x = x.max(L::splat(0.0).sub(x));
+                    let x = magnitude(L::load(x.as_ptr()));
                     (high, total) = (high.max(x), total.add(x));
                 }
-                let mut lanes = [0.0; 16];
-                high.store(lanes.as_mut_ptr());
-                most = lanes.iter().copied().fold(most, f32::max);
+                most = most.max(largest(high));
                 sums = sums.max(sum(total));
             }
             let scale = (most / 32767.0).max(sums / C::QUERY);
@@ -137,14 +133,6 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
             }
             scale
         }
-    }
-
-    unsafe fn widen_keys(_keys: *const u8, _stride: usize, _to: *mut f32) {
-        unreachable!("integers are taken as they are");
-    }
-
-    unsafe fn widen_values(_values: *const u8, _stride: usize, _to: *mut f32) {
-        unreachable!("integers are taken as they are");
     }
 
     #[inline(always)]
@@ -191,11 +179,6 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
                 }
             }
         }
-    }
-
-    #[inline(always)]
-    unsafe fn finish_weights(_row: usize, _columns: &Range<usize>, _scratch: &mut Scratch) -> Option<f32> {
-        None
     }
 
     #[inline(always)]

@@ -23,7 +23,7 @@ pub(super) const PREFETCH_ROWS: usize = 4;
 /// holds the rows that are named. `next` is only prefetched.
 pub(super) trait Path<L: Lanes> {
     /// Whether widening pages to f32 first gives the same numbers, faster for many rows.
-    const WIDENS: bool;
+    const WIDENS: bool = false;
 
     /// Numbers per word of a packed query.
     const PER_WORD: usize;
@@ -35,9 +35,13 @@ pub(super) trait Path<L: Lanes> {
     /// sums of its products are then to be multiplied by.
     unsafe fn pack_query(from: *const f32, to: *mut u32, step: usize, blocks: usize) -> f32;
     /// The keys as `Plain<F32>` takes them.
-    unsafe fn widen_keys(keys: *const u8, stride: usize, to: *mut f32);
+    unsafe fn widen_keys(_keys: *const u8, _stride: usize, _to: *mut f32) {
+        unreachable!("only a path that widens");
+    }
     /// The values as `Plain<F32>` takes them.
-    unsafe fn widen_values(values: *const u8, stride: usize, to: *mut f32);
+    unsafe fn widen_values(_values: *const u8, _stride: usize, _to: *mut f32) {
+        unreachable!("only a path that widens");
+    }
     /// Dot products of `R` queries from `row` on with the tokens of a page, `to[r * ROW + token]`.
     unsafe fn scores<const R: usize>(
         row: usize,
@@ -48,7 +52,9 @@ pub(super) trait Path<L: Lanes> {
         to: *mut f32,
     );
     /// Brings a row's weights into the form that `values` takes; their sum if that changed them.
-    unsafe fn finish_weights(row: usize, columns: &Range<usize>, scratch: &mut Scratch) -> Option<f32>;
+    unsafe fn finish_weights(_row: usize, _columns: &Range<usize>, _scratch: &mut Scratch) -> Option<f32> {
+        None
+    }
     /// Brings the weights of a page, whose first is at `column`, into the form that `values` takes, for all rows.
     /// Something is to be seen only of the positions `here`.
     unsafe fn weigh(
@@ -240,11 +246,6 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
     }
 
     #[inline(always)]
-    unsafe fn finish_weights(_row: usize, _columns: &Range<usize>, _scratch: &mut Scratch) -> Option<f32> {
-        None
-    }
-
-    #[inline(always)]
     unsafe fn values<const R: usize, const C: usize>(
         from: usize,
         values: *const u8,
@@ -296,7 +297,6 @@ pub(super) struct Dot;
 
 #[cfg(target_arch = "x86_64")]
 impl Path<F32x16> for Dot {
-    const WIDENS: bool = false;
     const PER_WORD: usize = 2;
 
     #[inline(always)]
@@ -310,14 +310,6 @@ impl Path<F32x16> for Dot {
             }
         }
         1.0
-    }
-
-    unsafe fn widen_keys(_keys: *const u8, _stride: usize, _to: *mut f32) {
-        unreachable!("bf16 dot products take pages as they are");
-    }
-
-    unsafe fn widen_values(_values: *const u8, _stride: usize, _to: *mut f32) {
-        unreachable!("bf16 dot products take pages as they are");
     }
 
     #[inline(always)]

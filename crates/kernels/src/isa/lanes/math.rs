@@ -48,6 +48,28 @@ pub(crate) unsafe fn exp_down<L: Lanes>(x: L) -> L {
     }
 }
 
+/// `|x|`.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn magnitude<L: Lanes>(x: L) -> L {
+    // SAFETY: the caller has the instruction set; no memory is touched.
+    unsafe { x.max(L::splat(0.0).sub(x)) }
+}
+
+/// The largest number of a vector without NaN.
+///
+/// # Safety
+/// As [`Lanes`].
+#[inline(always)]
+pub(crate) unsafe fn largest<L: Lanes>(x: L) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    // SAFETY: the caller has the instruction set; a vector has up to sixteen numbers.
+    unsafe { x.store(lanes.as_mut_ptr()) };
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
 /// `tanh(x)` with an absolute error below 2e-7.
 ///
 /// # Safety

@@ -16,7 +16,7 @@ mod portable;
 pub(super) use avx2::F32x8;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::{Bf16x32, F32x16, dot_words};
-pub(super) use math::{exp, exp_down, load_part, map, store_part, sum, tanh};
+pub(super) use math::{exp, exp_down, largest, load_part, magnitude, map, store_part, sum, tanh};
 pub(super) use portable::P32x8;
 
 /// A vector of `N` f32.
