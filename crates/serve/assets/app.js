@@ -77,8 +77,9 @@ function open(id) {
 }
 
 function begin() {
-  if (location.hash) location.hash = "";
-  else open("");
+  // Not by the event of a changed hash, which comes later than the next key.
+  if (location.hash) history.pushState(null, "", location.pathname);
+  open("");
   sidebar.closeIfDrawer();
   composer.focus();
 }

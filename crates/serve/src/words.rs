@@ -3,7 +3,7 @@
 use crate::app::{App, Asked};
 use crate::failure::Failure;
 use crate::fields::kind;
-use crate::openai::messages as chat;
+use crate::openai::messages::{self as chat, End};
 use crate::service::json_body;
 use crate::{messages, thinking, wire};
 use axum::extract::State;
@@ -77,19 +77,15 @@ pub(crate) async fn apply_template(State(app): State<Arc<App>>, asked: Asked) ->
     let model = fields.text("model")?;
     let messages = chat::messages(&mut fields)?;
     let tools = fields.list("tools")?.map(Value::Array);
-    let open = fields.flag("continue_final_message")?.unwrap_or(false);
-    let answer = fields.flag("add_generation_prompt")?.unwrap_or(!open);
-    if open && (answer || !messages::may_be_continued(&messages)) {
-        let why = "needs a last message of the assistant without tool_calls, and no add_generation_prompt";
-        return Err(fields.wrong("continue_final_message", "contradiction", why));
-    }
+    let end = chat::end(&mut fields, &messages)?;
     let messages = Value::Array(messages::for_template(&messages));
     let loaded = app.registry.get(model.as_deref()).await?;
     let vars = thinking::variables(&loaded, &mut fields)?;
     fields.finish()?;
-    let prompt = match open {
-        true => loaded.speech.render_open(&messages, tools.as_ref(), &vars)?,
-        false => loaded.speech.render(&messages, tools.as_ref(), &vars, answer)?,
+    let prompt = match end {
+        End::Open => loaded.speech.render_open(&messages, tools.as_ref(), &vars)?,
+        End::Answer => loaded.speech.render(&messages, tools.as_ref(), &vars, true)?,
+        End::Closed => loaded.speech.render(&messages, tools.as_ref(), &vars, false)?,
     };
     Ok(json_body(&json!({"prompt": prompt.text()})))
 }

@@ -136,28 +136,28 @@ impl Session {
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Session, Error> {
-        Session::load(Prepared::new(source, options)?, progress)
+        Session::load(&Prepared::new(source, options)?, progress)
     }
 
-    /// Loads a model that has been prepared.
+    /// Loads a model that has been prepared. Its files stay with `prepared`, for [`Session::use_adapter`].
     ///
     /// # Errors
     /// As [`Session::open`].
-    pub fn load(prepared: Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Session, Error> {
+    pub fn load(prepared: &Prepared, progress: &mut dyn FnMut(u64, u64)) -> Result<Session, Error> {
         let begin = Instant::now();
         // Whatever can fail quickly comes before the weights.
         prepared.check_generates()?;
-        let speech = Speech::of(&prepared)?;
+        let speech = Speech::of(prepared)?;
         let model = Arc::new(prepared.load(progress)?);
         Ok(Session {
-            engine: Engine::new(model.clone(), prepared.engine),
+            engine: Engine::new(model.clone(), prepared.engine.clone()),
             adapter: None,
             model,
             speech,
             context: prepared.context,
             kv: prepared.kv,
             memory: prepared.memory,
-            notices: prepared.notices,
+            notices: prepared.notices.clone(),
             load_time: begin.elapsed(),
         })
     }

@@ -93,9 +93,9 @@ impl Drop for LoadingBar {
 }
 
 /// Loads a model with a bar, and passes on what the user should know.
-pub(crate) fn load(prepared: Prepared, terminal: Terminal, quiet: bool) -> Result<Session> {
+pub(crate) fn load(prepared: &Prepared, terminal: Terminal, quiet: bool) -> Result<Session> {
     if !quiet {
-        announce(&prepared);
+        announce(prepared);
     }
     let mut bar = LoadingBar::new(terminal, quiet);
     Ok(Session::load(prepared, &mut |done, total| bar.update(done, total))?)

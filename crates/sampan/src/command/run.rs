@@ -79,10 +79,12 @@ pub(crate) fn run(args: RunArgs, context: &Context) -> Result<()> {
     let source = args.model.source(context, args.quiet)?;
     let options = LoadOptions { speculate: args.speculate, ..args.model.load.options() };
     let prepared = Prepared::new(&source, &options)?;
-    let mut session = load(prepared, terminal, args.quiet)?;
+    let mut session = load(&prepared, terminal, args.quiet)?;
     if let Some(adapter) = &args.adapter {
-        session.use_adapter(adapter, &source.open()?)?;
+        session.use_adapter(adapter, &prepared.checkpoint)?;
     }
+    // What the files say beside the weights, the vocabulary above all, is in the session now.
+    drop(prepared);
     let mut settings = session.settings().clone();
     args.sampling.apply(&mut settings);
     match request {

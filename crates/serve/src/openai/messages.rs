@@ -15,26 +15,46 @@ pub(crate) fn messages(fields: &mut Fields) -> Result<Vec<Value>> {
     list.into_iter().enumerate().map(|(at, value)| message(value, &format!("messages[{at}]"))).collect()
 }
 
-/// `continue_final_message`, as vLLM has it: whether the answer goes on with the last message.
-pub(crate) fn continued(fields: &mut Fields, messages: &[Value]) -> Result<bool> {
+/// What a prompt ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The beginning of the assistant's next message.
+    Answer,
+    /// The assistant's last message, left open.
+    Open,
+    /// The last message; nobody's turn is begun.
+    Closed,
+}
+
+/// `continue_final_message` and `add_generation_prompt`, as vLLM has them.
+pub(crate) fn end(fields: &mut Fields, messages: &[Value]) -> Result<End> {
     let open = fields.flag("continue_final_message")?.unwrap_or(false);
     match (open, fields.flag("add_generation_prompt")?) {
         (true, Some(true)) => {
             let why =
                 "is true, which begins another message than the one that continue_final_message goes on with";
-            return Err(fields.wrong("add_generation_prompt", "contradiction", why));
+            Err(fields.wrong("add_generation_prompt", "contradiction", why))
         }
-        (false, Some(false)) => {
+        (true, _) if !crate::messages::may_be_continued(messages) => {
+            let why = "is true, and the last message is not one of the assistant without tool_calls";
+            Err(fields.wrong("continue_final_message", "contradiction", why))
+        }
+        (true, _) => Ok(End::Open),
+        (false, Some(false)) => Ok(End::Closed),
+        (false, _) => Ok(End::Answer),
+    }
+}
+
+/// Whether an answer goes on with the last message.
+pub(crate) fn continued(fields: &mut Fields, messages: &[Value]) -> Result<bool> {
+    match end(fields, messages)? {
+        End::Open => Ok(true),
+        End::Answer => Ok(false),
+        End::Closed => {
             let why = "is false, so that nobody's turn would be answered; continue_final_message goes on with the last message";
-            return Err(fields.wrong("add_generation_prompt", "contradiction", why));
+            Err(fields.wrong("add_generation_prompt", "contradiction", why))
         }
-        _ => {}
     }
-    if open && !crate::messages::may_be_continued(messages) {
-        let why = "is true, and the last message is not one of the assistant without tool_calls";
-        return Err(fields.wrong("continue_final_message", "contradiction", why));
-    }
-    Ok(open)
 }
 
 fn message(value: Value, path: &str) -> Result<Value> {

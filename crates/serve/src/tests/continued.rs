@@ -55,7 +55,7 @@ async fn every_dialect_goes_on_where_the_last_message_ends() {
 #[tokio::test]
 async fn what_cannot_go_on_is_refused_by_its_field() {
     let server = Server::new();
-    let (chat, messages) = ("/v1/chat/completions", "/v1/messages");
+    let (chat, messages, template) = ("/v1/chat/completions", "/v1/messages", "/apply-template");
     let open = json!({"model": "mini", "messages": begun("3"), "continue_final_message": true});
     let begun = json!({"model": "mini", "messages": begun("3"), "max_tokens": 2000});
     let tool = json!({"name": "f", "input_schema": {"type": "object"}});
@@ -72,10 +72,11 @@ async fn what_cannot_go_on_is_refused_by_its_field() {
         (chat, with(&open, json!({"response_format": {"type": "structural_tag"}})), "response_format.type"),
         (chat, with(&sum(), json!({"guided_grammar": "root ::= \"a\""})), "guided_grammar"),
         (
-            "/apply-template",
+            template,
             with(&json!({"messages": sum()["messages"]}), json!({"continue_final_message": true})),
             "continue_final_message",
         ),
+        (template, with(&open, json!({"add_generation_prompt": true})), "add_generation_prompt"),
         (messages, with(&begun, json!({"tools": [tool], "tool_choice": {"type": "any"}})), "tool_choice"),
         (messages, with(&begun, json!({"thinking": {"type": "enabled", "budget_tokens": 1024}})), "thinking"),
     ] {
