@@ -240,7 +240,8 @@ def shortened_while_loading():
         with Other(f"cut={file}", "mini", "--lazy", "--log", "off", stderr=subprocess.DEVNULL) as other:
             ask = {"model": "cut", "prompt": "x", "max_tokens": 1}
             begun = time.monotonic()
-            assert other.post("/v1/completions", ask)[0] == 200
+            status, text = other.post("/v1/completions", ask)
+            assert status == 200, (status, text)
             takes = time.monotonic() - begun
             for turn in range(rounds):
                 assert other.post("/api/chat", {"model": "cut", "messages": [], "keep_alive": 0})[0] == 200

@@ -82,7 +82,7 @@ impl App {
             return Err(Failure::new(StatusCode::BAD_REQUEST, "prompt_too_long", message));
         }
         let prepared = &loaded.prepared;
-        let tokens = budget::tokens(prompt, job.asked.max_tokens, prepared.context);
+        let tokens = budget::tokens(prompt, job.asked.max_tokens, job.context(loaded));
         let bytes = tokens.div_ceil(PAGE) * prepared.plan.kv_bytes_per_page(prepared.kv);
         let registry = &self.registry;
         let share = self.budget.admit(&registry.options, bytes as u64, registry.uncommitted())?;
@@ -95,18 +95,25 @@ impl App {
 /// All routes behind the checks of the edge.
 pub(crate) fn router(app: Arc<App>) -> Router {
     routes::all()
-        .fallback(async |request: Request| {
-            let message =
-                format!("there is no {} here; /openapi.json lists what there is", request.uri().path());
-            Failure::new(StatusCode::NOT_FOUND, "unknown_route", message)
-        })
+        .fallback(async |request: Request| unknown_route(request.uri().path()))
         .method_not_allowed_fallback(async |request: Request| {
-            let message = format!("{} does not take {}", request.uri().path(), request.method());
+            let (path, method) = (request.uri().path(), request.method());
+            // Every path can be asked of the page, which says of most that they are not here.
+            if routes::name(path) == "other" {
+                return unknown_route(path);
+            }
+            let message = format!("{path} does not take {method}");
             Failure::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
         })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(app.clone(), edge))
         .with_state(app)
+}
+
+/// A path that means nothing here.
+pub(crate) fn unknown_route(path: &str) -> Failure {
+    let message = format!("there is no {path} here; /openapi.json lists what there is");
+    Failure::new(StatusCode::NOT_FOUND, "unknown_route", message)
 }
 
 /// A panic in a handler: one request fails, and the server goes on.

@@ -50,6 +50,8 @@ pub(crate) struct Asked {
     pub(crate) frequency_penalty: Option<f32>,
     pub(crate) seed: Option<u64>,
     pub(crate) max_tokens: Option<usize>,
+    /// The most tokens of prompt and answer together, if fewer than the model is served with.
+    pub(crate) context: Option<usize>,
     pub(crate) stop: Vec<String>,
     /// Token ids that end the answer, beside the model's own.
     pub(crate) stop_tokens: Vec<u32>,
@@ -136,6 +138,11 @@ impl Job {
         }
     }
 
+    /// The most tokens of prompt and answer together.
+    pub(crate) fn context(&self, loaded: &Loaded) -> usize {
+        self.asked.context.unwrap_or(usize::MAX).min(loaded.prepared.context)
+    }
+
     /// Makes the prompt's tokens. Takes long for long prompts: not for a thread that others wait for.
     pub(crate) fn encode(&self, loaded: &Loaded) -> Result<(Encoded, Option<Dropped>), Failure> {
         let speech = &loaded.speech;
@@ -171,7 +178,7 @@ impl Job {
             }
         };
         let whole = encode(messages)?;
-        let context = loaded.prepared.context;
+        let context = self.context(loaded);
         // Room for the answer: what was asked for, within reason.
         let answer = self.asked.max_tokens.unwrap_or(context / 4).clamp(1, (context / 2).max(1));
         let fits = |encoded: &Encoded| encoded.ids.len() + answer <= context;
@@ -255,7 +262,7 @@ impl Job {
             prompt_logprobs: self.prompt_logprobs.map(|top| PromptLogprobs { from: 0, top }),
             client: self.client,
             adapter: loaded.adapter.clone(),
-            ..Request::new(ids.to_vec(), loaded.prepared.context, loaded.speech.tokenizer.vocab_size())
+            ..Request::new(ids.to_vec(), self.context(loaded), loaded.speech.tokenizer.vocab_size())
         }
     }
 }

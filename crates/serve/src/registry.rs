@@ -6,6 +6,7 @@ use crate::loaded::{Base, Loaded};
 use axum::http::StatusCode;
 use sampan_facade::{Error, LoadOptions, Prepared, Source, machine};
 use sampan_kernels::Kernels;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -102,6 +103,7 @@ impl AdapterEntry {
 #[derive(Debug)]
 pub(crate) struct ListedAdapter {
     pub(crate) name: String,
+    pub(crate) path: PathBuf,
     /// The model that it was named for; `None`: the first.
     pub(crate) wanted: Option<String>,
     /// The model that it changes, if there is such a one.
@@ -138,7 +140,11 @@ pub(crate) struct Listed {
     pub(crate) progress: (u64, u64),
     /// Whether it has been in memory since the start.
     pub(crate) seen: bool,
-    /// Seconds until it is unloaded if nobody asks for it.
+    /// Where it is.
+    pub(crate) source: Source,
+    /// How long it stays in memory after its last request.
+    pub(crate) keep: KeepAlive,
+    /// Time until it is unloaded if nobody asks for it.
     pub(crate) unloads_in: Option<Duration>,
 }
 
@@ -204,6 +210,8 @@ impl Registry {
                 tracing::info!(model, seconds = loaded.load_time.as_secs_f64(), "loaded");
                 state.failed = None;
                 state.seen = true;
+                // What a request said of an earlier time in memory was said of that.
+                state.keep = self.keep;
                 state.loaded = Some(loaded.clone());
                 Ok(loaded)
             }
@@ -309,6 +317,7 @@ impl Registry {
             let base = entry.as_ref().and_then(|entry| entry.state().loaded.clone());
             ListedAdapter {
                 name: named.name.clone(),
+                path: named.path.clone(),
                 wanted: named.model.clone(),
                 model: entry.map(|entry| entry.named.name.clone()),
                 loaded: base.is_some_and(|base| base.adapters.get(&named.name).is_some()),
@@ -467,6 +476,8 @@ impl Registry {
                 loading: entry.turn.try_lock().is_err(),
                 progress: entry.progress.get(),
                 seen: state.seen,
+                source: entry.named.source.clone(),
+                keep: state.keep,
                 unloads_in,
             }
         };

@@ -26,6 +26,7 @@ pub(crate) fn all() -> Router<Arc<App>> {
         .route("/api/show", post(ollama::models::show))
         .route("/api/version", get(ollama::models::version))
         .route("/api/embed", post(ollama::models::embed))
+        .route("/api/embeddings", post(ollama::models::embeddings))
         .route("/api/pull", post(ollama::store::pull))
         .route("/api/delete", delete(ollama::store::delete))
         .route("/api/copy", post(ollama::store::not_here))
@@ -45,7 +46,7 @@ pub(crate) fn all() -> Router<Arc<App>> {
 }
 
 /// Paths that are counted under their own name.
-pub(crate) const PATHS: [&str; 32] = [
+pub(crate) const PATHS: [&str; 33] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
@@ -62,6 +63,7 @@ pub(crate) const PATHS: [&str; 32] = [
     "/api/show",
     "/api/version",
     "/api/embed",
+    "/api/embeddings",
     "/api/pull",
     "/api/delete",
     "/api/copy",

@@ -1,6 +1,6 @@
 //! Routes about the server itself.
 
-use crate::app::App;
+use crate::app::{App, unknown_route};
 use crate::failure::Failure;
 use crate::page as files;
 use crate::registry::{Listed, ListedAdapter};
@@ -94,8 +94,5 @@ pub(crate) async fn openapi() -> Response {
 /// A file of the web page.
 pub(crate) async fn page(request: Request) -> Result<Response, Failure> {
     let path = request.uri().path();
-    files::get(path, request.headers()).ok_or_else(|| {
-        let message = format!("there is no {path} here; /openapi.json lists what there is");
-        Failure::new(StatusCode::NOT_FOUND, "unknown_route", message)
-    })
+    files::get(path, request.headers()).ok_or_else(|| unknown_route(path))
 }

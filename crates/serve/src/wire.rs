@@ -48,6 +48,7 @@ pub(crate) fn sampling(fields: &mut Fields) -> Result<Asked> {
         stop_tokens,
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
         logit_bias: logit_bias(fields)?,
+        context: None,
     };
     Ok(asked)
 }

@@ -38,6 +38,11 @@ pub(super) fn stop_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
 }
 
 impl Speech {
+    /// Whether the model can fill in the middle.
+    pub fn fills(&self) -> bool {
+        markers(&self.tokenizer).is_some()
+    }
+
     /// Encodes two texts for what belongs between them. Nothing in them becomes a control token.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -135,6 +135,14 @@ async fn respond(
 ) -> Result<Response> {
     let stream = fields.flag("stream")?.unwrap_or(true);
     let asked = options(&mut fields)?;
+    let most = loaded.prepared.context;
+    if let Some(context) = asked.context.filter(|context| *context > most) {
+        let why = format!(
+            "options.num_ctx is {context} and this model is served with a context of {most}; \
+                           ask for less, or start the server with --context {context}"
+        );
+        return Err(Failure::field("options.num_ctx", "out_of_range", why));
+    }
     let keep = keep_alive(&mut fields)?;
     let shape = shape::of_format(&mut fields)?;
     fields.finish()?;
@@ -195,7 +203,8 @@ fn tool_call(call: &ToolCall) -> Value {
 
 impl Lines {
     fn object(&self, part: Part, text: &str) -> Value {
-        let mut value = json!({"model": self.model, "created_at": timestamp(), "done": false});
+        let mut value =
+            json!({"model": self.model, "created_at": timestamp(SystemTime::now()), "done": false});
         let (content, thinking) = if part == Part::Content { (text, "") } else { ("", text) };
         match self.route {
             Route::Chat => value["message"] = json!({"role": "assistant", "content": content}),

@@ -1,6 +1,7 @@
 //! Ollama's API.
 
 pub(crate) mod chat;
+mod identity;
 pub(crate) mod models;
 pub(crate) mod store;
 
@@ -68,17 +69,18 @@ fn options(fields: &mut Fields) -> Result<Asked, Failure> {
         seed: o.whole("seed", i64::MIN..=i64::MAX)?.map(|seed| seed as u64),
         max_tokens: o.whole("num_predict", -2..=1 << 24)?.and_then(|n| usize::try_from(n).ok()),
         stop: wire::stop(&mut o, "stop")?,
+        context: o.count("num_ctx", 1..=1 << 24)?,
         ..Asked::default()
     };
     o.finish()?;
     Ok(asked)
 }
 
-/// The time now, as RFC 3339 has it.
-fn timestamp() -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let second = strftime("%FT%T", now.as_secs().cast_signed());
-    format!("{second}.{:03}Z", now.subsec_millis())
+/// A time as RFC 3339 has it.
+fn timestamp(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let second = strftime("%FT%T", since.as_secs().cast_signed());
+    format!("{second}.{:03}Z", since.subsec_millis())
 }
 
 #[cfg(test)]
@@ -102,7 +104,7 @@ mod tests {
 
     #[test]
     fn timestamps_have_the_form_of_rfc_3339() {
-        let text = timestamp();
+        let text = timestamp(SystemTime::now());
         assert!(text.len() == 24 && text.starts_with("20") && text.ends_with('Z'), "{text}");
     }
 }

@@ -1,54 +1,66 @@
 //! What models there are, in Ollama's words, and its vectors.
 
+use super::identity::Identity;
 use super::{keep_alive, timestamp};
 use crate::app::{App, Asked};
 use crate::failure::Failure;
+use crate::fields::Fields;
 use crate::loaded::Loaded;
 use crate::openai::embeddings::texts;
+use crate::registry::{KeepAlive, Listed};
 use crate::service::json_body;
 use axum::extract::State;
 use axum::response::Response;
-use sampan_facade::EmbedOptions;
-use sampan_text::ChatTemplate;
+use sampan_facade::{EmbedOptions, Embedding};
+use sampan_text::{ChatTemplate, ToolFormat};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) async fn version() -> Response {
     json_body(&json!({"version": env!("CARGO_PKG_VERSION")}))
 }
 
 pub(crate) async fn tags(State(app): State<Arc<App>>) -> Response {
-    let model = |l: crate::registry::Listed| {
-        let mut value =
-            json!({"name": l.name, "model": l.name, "modified_at": timestamp(), "size": 0, "digest": ""});
-        if let Some(loaded) = &l.loaded {
-            value["size"] = loaded.prepared.memory.weights.into();
-            value["details"] = details(loaded);
-        }
-        value
+    let began = app.registry.created;
+    let tag = |name: &str, identity: Identity, size: usize, details: Value| {
+        let modified = timestamp(identity.modified);
+        json!({"name": name, "model": name, "modified_at": modified, "size": size, "digest": identity.digest, "details": details})
     };
-    let mut models: Vec<Value> = app.registry.list().into_iter().map(model).collect();
-    for (name, parent) in app.registry.adapters() {
+    let mut models = Vec::new();
+    for l in app.registry.list() {
+        let size = l.loaded.as_ref().map_or(0, |loaded| loaded.prepared.memory.weights);
+        let details = l.loaded.as_deref().map_or(json!({}), details);
+        models.push(tag(&l.name, Identity::of(&l.source, began), size, details));
+    }
+    for l in app.registry.list_adapters() {
+        let Some(parent) = l.model else { continue };
         let details = json!({"parent_model": parent, "format": "adapter"});
-        let value = json!({"name": name, "model": name, "modified_at": timestamp(), "size": 0, "digest": "", "details": details});
-        models.push(value);
+        models.push(tag(&l.name, Identity::of_path(&l.path, began), 0, details));
     }
     json_body(&json!({"models": models}))
 }
 
+/// What stands for never: Ollama's program calls a time that is decades away `Forever`.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 pub(crate) async fn ps(State(app): State<Arc<App>>) -> Response {
-    let model = |l: crate::registry::Listed| {
+    let model = |l: Listed| {
         let loaded = l.loaded?;
+        let left = l.unloads_in.unwrap_or(match l.keep {
+            KeepAlive::Forever => CENTURY,
+            // A request has it; its time begins when that has ended.
+            KeepAlive::For(time) => time,
+        });
         Some(json!({
             "name": l.name,
             "model": l.name,
             "size": loaded.memory_bytes(),
             "size_vram": 0,
-            "digest": "",
+            "digest": Identity::of(&l.source, app.registry.created).digest,
             "details": details(&loaded),
             "context_length": loaded.prepared.context,
-            "expires_in_seconds": l.unloads_in.map(|time| time.as_secs()),
+            "expires_at": timestamp(SystemTime::now() + left),
         }))
     };
     let models: Vec<Value> = app.registry.list().into_iter().filter_map(model).collect();
@@ -64,12 +76,7 @@ pub(crate) async fn show(State(app): State<Arc<App>>, asked: Asked) -> Result<Re
     fields.flag("verbose")?;
     fields.finish()?;
     let loaded = app.registry.get(Some(&model)).await?;
-    let mut capabilities = Vec::new();
-    if loaded.engine().is_some() {
-        capabilities.push("completion");
-    } else {
-        capabilities.push("embedding");
-    }
+    let capabilities = capabilities(&loaded);
     let plan = &loaded.prepared.plan;
     let family = plan.family;
     Ok(json_body(&json!({
@@ -88,6 +95,36 @@ pub(crate) async fn show(State(app): State<Arc<App>>, asked: Asked) -> Result<Re
     })))
 }
 
+/// What the model can do, in Ollama's words, by which programs choose what to ask it.
+fn capabilities(loaded: &Loaded) -> Vec<&'static str> {
+    if loaded.engine().is_none() {
+        return vec!["embedding"];
+    }
+    let mut all = vec!["completion"];
+    if let Ok(template) = loaded.speech.template(false) {
+        let format = template.output_format();
+        if template.understands("tools") {
+            all.push("tools");
+        }
+        if format.reasoning.is_some() || format.tools == ToolFormat::Harmony {
+            all.push("thinking");
+        }
+    }
+    if loaded.speech.fills() {
+        all.push("insert");
+    }
+    all
+}
+
+/// A number of parameters as Ollama writes it: `595.78M`, `8.2B`.
+fn in_short(parameters: u64) -> String {
+    match parameters {
+        n if n >= 1_000_000_000 => format!("{:.1}B", n as f64 / 1e9),
+        n if n >= 1_000_000 => format!("{:.2}M", n as f64 / 1e6),
+        n => format!("{:.2}K", n as f64 / 1e3),
+    }
+}
+
 fn details(loaded: &Loaded) -> Value {
     let plan = &loaded.prepared.plan;
     json!({
@@ -95,7 +132,7 @@ fn details(loaded: &Loaded) -> Value {
         "format": if loaded.prepared.checkpoint.kind() == sampan_weights::Kind::Gguf { "gguf" } else { "safetensors" },
         "family": plan.family,
         "families": [plan.family],
-        "parameter_size": format!("{:.1}M", plan.parameters() as f64 / 1e6),
+        "parameter_size": in_short(plan.parameters()),
         "quantization_level": "",
     })
 }
@@ -103,20 +140,10 @@ fn details(loaded: &Loaded) -> Value {
 pub(crate) async fn embed(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let begun = Instant::now();
     let mut fields = asked.fields;
-    let model = fields.need_text("model")?;
     let texts = texts(&mut fields)?;
-    let options =
-        EmbedOptions { dimensions: fields.count("dimensions", 1..=1 << 20)?, ..EmbedOptions::default() };
+    let dimensions = fields.count("dimensions", 1..=1 << 20)?;
     fields.only("truncate", &[json!(false)])?;
-    let keep = keep_alive(&mut fields)?;
-    fields.finish()?;
-    let loaded = app.registry.get(Some(&model)).await?;
-    if keep.is_some() {
-        app.registry.keep(Some(&model), keep)?;
-    }
-    let name = loaded.name.clone();
-    let embedded = tokio::task::spawn_blocking(move || loaded.embed(&texts, &options)).await;
-    let embedded = embedded.map_err(|e| Failure::internal(format!("embedding failed: {e}")))??;
+    let (name, embedded) = vectors(&app, fields, texts, dimensions).await?;
     let vectors: Vec<&[f32]> = embedded.iter().map(|e| &e.vector[..]).collect();
     Ok(json_body(&json!({
         "model": name,
@@ -125,4 +152,46 @@ pub(crate) async fn embed(State(app): State<Arc<App>>, asked: Asked) -> Result<R
         "load_duration": 0,
         "prompt_eval_count": embedded.iter().map(|e| e.tokens).sum::<usize>(),
     })))
+}
+
+/// The older form: one text as `prompt`.
+pub(crate) async fn embeddings(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
+    let mut fields = asked.fields;
+    let text = fields.need_text("prompt")?;
+    let (_, embedded) = vectors(&app, fields, vec![text], None).await?;
+    let one = embedded.first().ok_or_else(|| Failure::internal("there is no vector"))?;
+    Ok(json_body(&json!({"embedding": one.vector})))
+}
+
+/// Reads what is left of a request for vectors, and makes them. The name is the model's.
+async fn vectors(
+    app: &App,
+    mut fields: Fields,
+    texts: Vec<String>,
+    dimensions: Option<usize>,
+) -> Result<(String, Vec<Embedding>), Failure> {
+    let model = fields.need_text("model")?;
+    let keep = keep_alive(&mut fields)?;
+    // Clients send an empty one.
+    fields.object("options")?.map_or(Ok(()), Fields::finish)?;
+    fields.finish()?;
+    let loaded = app.registry.get(Some(&model)).await?;
+    if keep.is_some() {
+        app.registry.keep(Some(&model), keep)?;
+    }
+    let name = loaded.name.clone();
+    let options = EmbedOptions { dimensions, ..EmbedOptions::default() };
+    let embedded = tokio::task::spawn_blocking(move || loaded.embed(&texts, &options)).await;
+    Ok((name, embedded.map_err(|e| Failure::internal(format!("embedding failed: {e}")))??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_parameters_are_as_ollama_has_them() {
+        let short = [5_120, 595_780_000, 8_190_735_360].map(in_short);
+        assert_eq!(short, ["5.12K", "595.78M", "8.2B"]);
+    }
 }

@@ -107,6 +107,9 @@ async fn models_leave_memory_when_their_time_has_come() {
         server.app.registry.sweep();
         if server.get("/api/ps").await.json()["models"] == json!([]) {
             assert_eq!(server.post("/v1/chat/completions", sum()).await.status, 200);
+            // What was said of its first time in memory is not said of the second.
+            server.app.registry.sweep();
+            assert_eq!(server.get("/api/ps").await.json()["models"][0]["name"], "mini");
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

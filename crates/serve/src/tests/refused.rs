@@ -103,7 +103,9 @@ async fn a_field_that_cannot_be_honoured_is_named() {
         ("/v1/rerank", r#"{"query": "x", "documents": []}"#, 400, "out_of_range", json!("documents")),
         ("/detokenize", r#"{"tokens": [99999999]}"#, 400, "token_out_of_range", json!("tokens[0]")),
         ("/tokenize", "{}", 400, "missing", json!("prompt")),
-        ("/nowhere", "{}", 405, "wrong_method", Value::Null),
+        ("/nowhere", "{}", 404, "unknown_route", Value::Null),
+        ("/v1/audio/transcriptions", "{}", 404, "unknown_route", Value::Null),
+        ("/", "{}", 405, "wrong_method", Value::Null),
         ("/health", "{}", 405, "wrong_method", Value::Null),
     ] {
         check(&server, path, body, status, code, param).await;
@@ -149,6 +151,29 @@ async fn a_prompt_beyond_the_context_is_refused_with_both_numbers_or_shortened_o
     assert_eq!(server.post("/api/chat", &ask).await.status, 400);
     let answer = server.post("/api/chat", with(&ask, json!({"truncate": true}))).await.json();
     assert_eq!(&answer["dropped"], dropped);
+}
+
+#[tokio::test]
+async fn a_request_may_ask_for_less_context_and_not_for_more() {
+    let server = Server::with(|options| options.load.context = Some(128));
+    let ask = |context: usize| {
+        let options = json!({"num_ctx": context, "temperature": 0, "num_predict": 200});
+        json!({"model": "mini", "prompt": "1 2 3", "raw": true, "stream": false, "options": options})
+    };
+    let whole = server.post("/api/generate", ask(128)).await.json();
+    let prompt = whole["prompt_eval_count"].as_u64().unwrap();
+    let reply = server.post("/api/generate", ask(prompt as usize + 2)).await.json();
+    assert_eq!(
+        (&reply["eval_count"], &reply["done_reason"]),
+        (&json!(2), &json!("length")),
+        "{whole} {reply}"
+    );
+    assert!(whole["response"].as_str().unwrap().starts_with(reply["response"].as_str().unwrap()));
+    for (context, words) in [(3, "the context holds 3"), (129, "--context 129")] {
+        let reply = server.post("/api/generate", ask(context)).await;
+        assert_eq!(reply.status, 400, "{reply:?}");
+        assert!(reply.json()["error"].as_str().unwrap().contains(words), "{reply:?}");
+    }
 }
 
 #[tokio::test]

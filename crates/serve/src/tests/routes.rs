@@ -136,7 +136,14 @@ async fn answers_have_the_form_that_clients_expect() {
             json!({"model": "mini", "stream": false, "prompt": "3 + 4", "options": {"temperature": 0, "num_predict": 60}, "keep_alive": "5m"}),
             &[("/response", json!("3 + 4 = 7")), ("/done", json!(true))],
         ),
-        ("/api/show", json!({"model": "mini"}), &[("/capabilities/0", json!("completion"))]),
+        (
+            "/api/show",
+            json!({"model": "mini"}),
+            &[
+                ("/capabilities", json!(["completion", "tools", "thinking"])),
+                ("/details/parameter_size", json!("2.62M")),
+            ],
+        ),
         ("/api/embed", json!({"model": "mini", "input": ["a", "b"]}), &[("/embeddings/2", Value::Null)]),
         (
             "/v1/embeddings",
@@ -147,6 +154,16 @@ async fn answers_have_the_form_that_clients_expect() {
     ] {
         check(&server, path, body, expected).await;
     }
+}
+
+#[tokio::test]
+async fn the_older_route_for_vectors_makes_the_same_ones() {
+    let server = Server::new();
+    let ask = json!({"model": "mini", "options": {}});
+    let new = server.post("/api/embed", with(&ask, json!({"input": "a river"}))).await.json();
+    let old = server.post("/api/embeddings", with(&ask, json!({"prompt": "a river"}))).await.json();
+    assert!(old["embedding"][0].is_number(), "{old}");
+    assert_eq!(new["embeddings"][0], old["embedding"]);
 }
 
 #[tokio::test]
@@ -224,8 +241,13 @@ async fn models_health_and_metrics_tell_of_what_is_loaded() {
     let models = server.get("/v1/models").await.json();
     assert_eq!((&models["data"][0]["id"], &models["data"][0]["object"]), (&json!("mini"), &json!("model")));
     assert_eq!(server.get("/v1/models/mini").await.json(), models["data"][0]);
-    assert_eq!(server.get("/api/tags").await.json()["models"][0]["name"], "mini");
-    assert_eq!(server.get("/api/ps").await.json()["models"][0]["name"], "mini");
+    let (tag, running) = (server.get("/api/tags").await.json(), server.get("/api/ps").await.json());
+    let (tag, running) = (&tag["models"][0], &running["models"][0]);
+    assert_eq!((&tag["name"], &running["name"]), (&json!("mini"), &json!("mini")));
+    // Ollama's program shows the first 12 digits and does not look whether they are there.
+    assert_eq!((tag["digest"].as_str().unwrap().len(), &tag["digest"]), (64, &running["digest"]));
+    // Decades away, which is what that program calls for ever.
+    assert!(running["expires_at"].as_str().unwrap() > "2100", "{running}");
     let text = server.get("/metrics").await.body;
     for line in [
         "vllm:request_success_total{model_name=\"mini\",finished_reason=\"stop\"} 1",
