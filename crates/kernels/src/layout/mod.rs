@@ -1,7 +1,9 @@
 //! How packed weights lie in memory.
 //!
 //! Rows are packed in *panels* of 16, so that a vector register holds one number (or four bytes) of each row and
-//! no sum ever runs across a register. A panel of a quantised format is two streams, each in order of columns:
+//! no sum ever runs across a register. A panel of a quantised format is *spans* of 256 columns (the last may have
+//! fewer), one after the other, so that whoever goes over its columns reads memory from beginning to end: a second
+//! stream beside the first halves what one core of the Zen 4 kind reads. A span is codes, then scales:
 //!
 //! - *codes*: units of 32 columns, `64 * bits` bytes each. The four codes of columns `4 g .. 4 g + 4` of a row are
 //!   a *group*; a byte vector of 64 holds one group of each of the 16 rows. Codes narrower than a byte share
@@ -10,7 +12,7 @@
 //! - *scales*: per block the 16 rows' `d`, then `m`, then sub-scales, then minimums.
 //!
 //! A panel of a float format has 16 numbers per column; bf16 has pairs of columns, row after row, and whole units
-//! of 32 columns. Every panel starts at a cache line. Rows and columns that pad a panel are zero.
+//! of 32 columns. Every panel and every span starts at a cache line. Rows and columns that pad a panel are zero.
 
 mod fields;
 mod scheme;
@@ -18,7 +20,7 @@ mod scheme;
 use crate::Format;
 
 pub(crate) use fields::Fields;
-pub(crate) use scheme::{Scheme, SubScales};
+pub(crate) use scheme::{SPAN, Scheme, SubScales};
 
 /// Rows of a panel.
 pub(crate) const PANEL: usize = 16;
@@ -47,18 +49,12 @@ impl Layout {
         self.rows.div_ceil(PANEL)
     }
 
-    /// Bytes from the start of a panel to its scales.
-    pub(crate) fn side_at(&self) -> usize {
-        match self.scheme {
-            Some(scheme) => self.cols / 32 * scheme.unit_bytes(),
-            None => self.panel_bytes(),
-        }
-    }
-
     /// Bytes of a panel.
     pub(crate) fn panel_bytes(&self) -> usize {
         let bytes = match (self.scheme, self.format) {
-            (Some(scheme), _) => self.side_at() + self.cols / scheme.block * scheme.side_bytes(),
+            (Some(scheme), _) => {
+                self.cols / SPAN * scheme.span_bytes(SPAN) + scheme.span_bytes(self.cols % SPAN)
+            }
             (None, Format::F32) => self.cols * PANEL * 4,
             (None, Format::BF16) => self.cols.next_multiple_of(32) * PANEL * 2,
             (None, _) => self.cols * PANEL * 2,
@@ -79,22 +75,15 @@ impl Layout {
                 self.put_floats(row, r, out);
                 continue;
             };
-            let (codes, side) = out.split_at_mut(self.side_at());
             for block in 0..self.cols / scheme.block {
                 fields.read(self.format, row, block);
-                let units = scheme.block / 32;
-                let codes = &mut codes[block * units * scheme.unit_bytes()..][..units * scheme.unit_bytes()];
-                for (unit, from) in
-                    codes.chunks_exact_mut(scheme.unit_bytes()).zip(fields.codes.chunks_exact(32))
-                {
+                let (codes, side) = scheme.place(self.cols, block * scheme.block);
+                let units =
+                    out[codes..][..scheme.codes_bytes(scheme.block)].chunks_exact_mut(scheme.unit_bytes());
+                for (unit, from) in units.zip(fields.codes.chunks_exact(32)) {
                     put_unit(scheme.bits, from, r, unit);
                 }
-                put_side(
-                    &scheme,
-                    &fields,
-                    r,
-                    &mut side[block * scheme.side_bytes()..][..scheme.side_bytes()],
-                );
+                put_side(&scheme, &fields, r, &mut out[side..][..scheme.side_bytes()]);
             }
         }
     }
@@ -105,15 +94,14 @@ impl Layout {
             self.get_floats(panel, r, out);
             return;
         };
-        let (codes, side) = panel.split_at(self.side_at());
         let mut fields = Fields::default();
         for (block, out) in out.chunks_exact_mut(scheme.block).enumerate() {
-            let units = scheme.block / 32;
-            let codes = &codes[block * units * scheme.unit_bytes()..][..units * scheme.unit_bytes()];
-            for (unit, to) in codes.chunks_exact(scheme.unit_bytes()).zip(fields.codes.chunks_exact_mut(32)) {
+            let (codes, side) = scheme.place(self.cols, block * scheme.block);
+            let units = panel[codes..][..scheme.codes_bytes(scheme.block)].chunks_exact(scheme.unit_bytes());
+            for (unit, to) in units.zip(fields.codes.chunks_exact_mut(32)) {
                 get_unit(scheme.bits, unit, r, to);
             }
-            get_side(&scheme, &side[block * scheme.side_bytes()..][..scheme.side_bytes()], r, &mut fields);
+            get_side(&scheme, &panel[side..][..scheme.side_bytes()], r, &mut fields);
             fields.values(&scheme, out);
         }
     }

@@ -4,6 +4,9 @@
 use crate::Format;
 use crate::format::{KVALUES_IQ4NL, KVALUES_MXFP4};
 
+/// Columns of a span: whole blocks of every format.
+pub(crate) const SPAN: usize = 256;
+
 /// Scales of the parts of a 256-value block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SubScales {
@@ -125,5 +128,28 @@ impl Scheme {
     #[inline(always)]
     pub(crate) const fn side_bytes(&self) -> usize {
         self.mins_at() + if self.offset && self.block == 256 { self.scales_bytes() } else { 0 }
+    }
+
+    /// Bytes that 16 rows of `cols` codes take.
+    #[inline(always)]
+    pub(crate) const fn codes_bytes(&self, cols: usize) -> usize {
+        cols / 32 * self.unit_bytes()
+    }
+
+    /// Bytes of a span of `cols` columns.
+    #[inline(always)]
+    pub(crate) const fn span_bytes(&self, cols: usize) -> usize {
+        (self.codes_bytes(cols) + cols / self.block * self.side_bytes()).next_multiple_of(64)
+    }
+
+    /// Where in a panel of `total` columns the codes and the scales from column `first` on are, up to the end of their
+    /// span. A block begins with this column.
+    #[inline(always)]
+    pub(crate) const fn place(&self, total: usize, first: usize) -> (usize, usize) {
+        let (span, within) = (first / SPAN, first % SPAN);
+        let left = total - span * SPAN;
+        let start = span * self.span_bytes(SPAN);
+        let side = start + self.codes_bytes(if left < SPAN { left } else { SPAN });
+        (start + self.codes_bytes(within), side + within / self.block * self.side_bytes())
     }
 }

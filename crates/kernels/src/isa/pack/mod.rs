@@ -10,13 +10,13 @@ mod turn;
 use super::level::Level;
 use super::product::codes::{Codes, by_format};
 use crate::Format;
-use crate::layout::{Fields, Layout, PANEL, ones, planes, put_side};
+use crate::layout::{Fields, Layout, PANEL, SPAN, ones, planes, put_side};
 use turn::{Plain, Turn};
 #[cfg(target_arch = "x86_64")]
 use turn::{Ymm, Zmm};
 
 /// Columns of a step.
-const STEP: usize = 256;
+const STEP: usize = SPAN;
 
 /// A row's words of a step; 64 if the codes are whole bytes.
 type Words = [u32; STEP / 4];
@@ -72,14 +72,13 @@ unsafe fn full<T: Turn>(layout: &Layout, rows: &[u8], out: &mut [u8]) {
 #[inline(always)]
 unsafe fn quantised<C: Codes, T: Turn>(layout: &Layout, rows: &[u8], out: &mut [u8]) {
     let scheme = const { C::SCHEME };
-    let (codes_out, side_out) = out.split_at_mut(layout.side_at());
     let (mut fields, mut codes) = (Fields::default(), [0; STEP]);
     let mut words: [Words; PANEL] = [[0; STEP / 4]; PANEL];
-    let steps = codes_out.chunks_mut(STEP / 32 * scheme.unit_bytes());
-    for (step, codes_out) in steps.enumerate() {
-        let blocks = codes_out.len() / scheme.unit_bytes() * 32 / scheme.block;
+    for (step, span) in out.chunks_mut(scheme.span_bytes(STEP)).enumerate() {
+        let cols = STEP.min(layout.cols - step * STEP);
         let first = step * (STEP / scheme.block);
-        let side_out = &mut side_out[first * scheme.side_bytes()..][..blocks * scheme.side_bytes()];
+        let (codes_out, side_out) = span.split_at_mut(scheme.codes_bytes(cols));
+        let side_out = &mut side_out[..cols / scheme.block * scheme.side_bytes()];
         let row_bytes = rows.len() / PANEL;
         for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
             // The next panel's part, which mostly follows.

@@ -60,7 +60,7 @@ unsafe fn piece<const T: usize>(
         for chunk in 0..panel.cols.div_ceil(32) {
             let x = lines.add(chunk * stride).cast::<i32>();
             for pair in 0..16 {
-                let at = panel.codes.add(1024 * chunk + 64 * pair);
+                let at = panel.start.add(1024 * chunk + 64 * pair);
                 _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(2048).cast());
                 let weights = pairs(_mm512_loadu_si512(at.cast()));
                 for (t, y) in y.iter_mut().enumerate() {

@@ -86,9 +86,9 @@ unsafe fn streamed<C: Codes, V: Rows16>(panel: &Panel<'_>, x: &Inputs<'_>, out: 
 #[inline(always)]
 unsafe fn unpacked<C: Codes, V: Rows16>(panel: &Panel<'_>, first: usize, cols: usize, to: &mut [u8]) -> i32 {
     assert!(to.len() >= 16 * cols, "room for {cols} columns");
-    // SAFETY: the caller's promise: the panel has these columns; the room is checked.
+    // SAFETY: the caller's promise: the panel has these columns, all in one span; the room is checked.
     unsafe {
-        let from = panel.codes.add(first / 32 * C::SCHEME.unit_bytes());
+        let (from, _) = panel.at(&C::SCHEME, first);
         int::unpack::<C, V>(from, cols / 32, to.as_mut_ptr())
     }
 }

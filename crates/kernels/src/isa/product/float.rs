@@ -25,7 +25,7 @@ pub(super) unsafe fn widen<V: Rows16>(panel: &Panel<'_>, first: usize, cols: usi
     for k in (0..cols).step_by(2) {
         // SAFETY: the caller's promise; a prefetch may point anywhere.
         unsafe {
-            let from = panel.codes.add(32 * (first + k));
+            let from = panel.start.add(32 * (first + k));
             V::prefetch(from.wrapping_add(2048));
             if panel.format == Format::BF16 {
                 let (even, odd) = V::bf16_pairs(from);
@@ -53,7 +53,7 @@ pub(super) unsafe fn decode<V: Rows16>(panel: &Panel<'_>, scheme: &Scheme, plain
         let j = column % scheme.block / scheme.sub;
         // SAFETY: the caller's promise.
         unsafe {
-            let side = panel.side.add(column / scheme.block * scheme.side_bytes());
+            let (_, side) = panel.at(scheme, column / scheme.block * scheme.block);
             let d = if scheme.power { V::powers(side) } else { V::halves(side) };
             let m = if scheme.offset { V::halves(side.add(scheme.offset_at())) } else { d };
             let scale = match scheme.scales {

@@ -14,9 +14,7 @@ use super::rows16::Rows16;
 use super::sides::{Sides, ready_bytes};
 use super::step::{Rows, Step};
 use super::{Inputs, Output, Panel};
-
-/// Bytes that are asked for ahead of the ones in use.
-const AHEAD: usize = 2048;
+use crate::layout::SPAN;
 
 /// The activations that a format's products read.
 pub(super) trait Form: Step {
@@ -105,21 +103,16 @@ unsafe fn stream_rows<C: Codes, V: Rows16, S: Step, const T: usize>(
     out: &Output<'_>,
 ) -> usize {
     let scheme = C::SCHEME;
-    let block_bytes = scheme.block / 32 * scheme.unit_bytes();
-    // SAFETY: the caller's promise; a prefetch may point anywhere.
+    // SAFETY: the caller's promise.
     unsafe {
         let mut y = [V::splat_float(0.0); T];
-        let (mut codes, mut side) = (panel.codes, panel.side);
-        for block in 0..panel.cols / scheme.block {
-            for line in 0..block_bytes / 64 {
-                V::prefetch(codes.wrapping_add(AHEAD + 64 * line));
+        for first in (0..panel.cols).step_by(SPAN) {
+            let (mut codes, mut side) = panel.at(&C::SCHEME, first);
+            for block in first / scheme.block..panel.cols.min(first + SPAN) / scheme.block {
+                S::step::<C, V, T, false>(&mut y, codes, side, rows, block, bias::<C, V>());
+                codes = codes.add(const { C::SCHEME.codes_bytes(C::SCHEME.block) });
+                side = side.add(scheme.side_bytes());
             }
-            for line in 0..scheme.side_bytes().div_ceil(64) {
-                V::prefetch(side.wrapping_add(AHEAD + 64 * line));
-            }
-            S::step::<C, V, T, false>(&mut y, codes, side, rows, block, bias::<C, V>());
-            codes = codes.add(block_bytes);
-            side = side.add(scheme.side_bytes());
         }
         for i in 0..T {
             let mut values = [0.0; 16];

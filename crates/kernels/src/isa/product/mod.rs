@@ -18,7 +18,7 @@ mod step;
 use std::ops::Range;
 
 use crate::isa::level::Level;
-use crate::layout::{Layout, PANEL, Scheme};
+use crate::layout::{Layout, PANEL, SPAN, Scheme};
 use crate::pool::{Pool, SendPtr};
 use crate::{Format, Isa, Matrix};
 pub(crate) use activations::Activations;
@@ -27,8 +27,8 @@ use activations::{Group, Inputs};
 /// Activation rows whose sums a panel keeps at a time.
 const SLAB_ROWS: usize = 256;
 
-/// Columns that are unpacked at a time: whole blocks of every format.
-const SLAB_COLS: usize = 256;
+/// Columns that are unpacked at a time.
+const SLAB_COLS: usize = SPAN;
 
 /// How the products of a format are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +74,21 @@ struct Panel<'a> {
     scheme: Option<Scheme>,
     cols: usize,
     first_row: usize,
-    codes: *const u8,
-    side: *const u8,
+    start: *const u8,
     _data: std::marker::PhantomData<&'a [u8]>,
+}
+
+impl Panel<'_> {
+    /// Where the codes and the scales from column `first` on are, up to the end of their span.
+    ///
+    /// # Safety
+    /// A block of the scheme begins with this column.
+    #[inline(always)]
+    unsafe fn at(&self, scheme: &Scheme, first: usize) -> (*const u8, *const u8) {
+        let (codes, side) = scheme.place(self.cols, first);
+        // SAFETY: the caller's promise: both lie in the panel.
+        unsafe { (self.start.add(codes), self.start.add(side)) }
+    }
 }
 
 /// Where results go.
@@ -244,8 +256,7 @@ impl Task<'_> {
             scheme: self.layout.scheme,
             cols: self.layout.cols,
             first_row: index * PANEL,
-            codes: data.as_ptr(),
-            side: data[self.layout.side_at()..].as_ptr(),
+            start: data.as_ptr(),
             _data: std::marker::PhantomData,
         }
     }

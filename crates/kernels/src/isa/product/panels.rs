@@ -78,7 +78,7 @@ unsafe fn int_slabs<const ROWS: usize>(
                 // SAFETY: the caller's promise: the panel has these columns.
                 unsafe {
                     by_format!(panel.format, C => {
-                        let side = panel.side.add(first / C::SCHEME.block * C::SCHEME.side_bytes());
+                        let (_, side) = panel.at(&C::SCHEME, first);
                         entry::sides::<C>(level, side, cols / C::SCHEME.block, sides);
                     });
                     Some(codes.unpack(level, panel, first, cols))
@@ -152,7 +152,7 @@ unsafe fn float_slabs<const ROWS: usize>(
                     let plain = codes.unpack(level, panel, first, cols);
                     entry::decode(level, panel, &scheme, &plain, &mut decoded);
                 }
-                None if panel.format == Format::F32 => weights = panel.codes.add(64 * first).cast(),
+                None if panel.format == Format::F32 => weights = panel.start.add(64 * first).cast(),
                 None => entry::widen(level, panel, first, cols, &mut decoded),
             }
             let x = x.floats.as_ptr().add(first_row * panel.cols + first);

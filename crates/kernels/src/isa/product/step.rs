@@ -14,6 +14,31 @@ use super::rows16::Rows16;
 use super::sides::{factors, min_pair, offset, scale, scale_pair};
 use std::marker::PhantomData;
 
+/// Bytes that are asked for ahead of the ones in use.
+const AHEAD: usize = 2048;
+
+/// Asks for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, because a
+/// core has few misses under way. One row waits for memory, and most can be under way into the second-level cache; more
+/// rows have something to do meanwhile.
+///
+/// # Safety
+/// As [`Rows16`]; the addresses need not be valid.
+#[inline(always)]
+unsafe fn ask<C: Codes, V: Rows16, const T: usize>(codes: *const u8, side: *const u8, unit: usize) {
+    let ask = |at: *const u8| {
+        // SAFETY: a prefetch may point anywhere.
+        unsafe { if T == 1 { V::prefetch_far(at) } else { V::prefetch(at) } }
+    };
+    let bytes = const { C::SCHEME.unit_bytes() };
+    for line in 0..bytes / 64 {
+        ask(codes.wrapping_add(AHEAD + bytes * unit + 64 * line));
+    }
+    let lines = const { C::SCHEME.side_bytes().div_ceil(64) };
+    for line in (unit..lines).step_by(const { C::SCHEME.block / 32 }) {
+        ask(side.wrapping_add(AHEAD + 64 * line));
+    }
+}
+
 /// Consecutive rows of one tile of activations.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<S> {
@@ -190,6 +215,9 @@ impl Step for Side32 {
                     totals[t] = V::dot_pairs(totals[t], V::splat(-bias & 0xffff), sum);
                 }
             }
+            if !PLAIN {
+                ask::<C, V, T>(codes, side, 0);
+            }
             let sums = [V::open(V::splat(0)); T];
             let mut dots = Dots32::<C, V, T> { sums, totals, x: rows.x(0, 32 * block), codes: PhantomData };
             groups::<C, V, PLAIN>(codes, &mut dots);
@@ -244,6 +272,9 @@ impl Step for Side256 {
                 }
             }
             for unit in 0..8 {
+                if !PLAIN {
+                    ask::<C, V, T>(codes, side, unit);
+                }
                 dots.unit = unit;
                 dots.x = rows.x(0, 256 * block + 32 * unit);
                 groups::<C, V, PLAIN>(codes.add(unit * unit_bytes::<C, PLAIN>()), &mut dots);

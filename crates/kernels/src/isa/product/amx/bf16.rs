@@ -20,7 +20,7 @@ pub(in super::super) unsafe fn bf16(panels: &[Panel<'_>], x: &Inputs<'_>, out: &
             let pairs =
                 panels.chunks(2).flat_map(|pair| (0..x.tiling.n).step_by(ROWS).map(move |row| (pair, row)));
             for (panels, first_row) in pairs {
-                let weights = [panels[0].codes, panels[panels.len() - 1].codes];
+                let weights = [panels[0].start, panels[panels.len() - 1].start];
                 let chunks = panels[0].cols.div_ceil(32);
                 let rows = ROWS.min(x.tiling.n - first_row);
                 slabs.iter_mut().for_each(|slab| slab.0[..rows.next_multiple_of(16)].fill([0.0; 16]));

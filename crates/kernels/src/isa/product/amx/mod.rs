@@ -64,19 +64,15 @@ pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out
     }
 }
 
-/// Asks for the codes and scales from column `next` on, or for those of the panels that follow in memory.
+/// Asks for the span from column `next` on, or for the first of the panels that follow in memory.
 fn prefetch_weights(scheme: &Scheme, panels: &[Panel<'_>], next: usize) {
-    let panel_bytes = panels.last().map_or(0, |last| last.codes.addr() - panels[0].codes.addr());
+    let panel_bytes = panels.last().map_or(0, |last| last.start.addr() - panels[0].start.addr());
     for panel in panels {
-        let (skip, next) = if next < panel.cols { (0, next) } else { (2 * panel_bytes, 0) };
-        let codes = panel.codes.wrapping_add(skip + next / 32 * scheme.unit_bytes());
-        let side = panel.side.wrapping_add(skip + next / scheme.block * scheme.side_bytes());
-        let side_bytes = SLAB_COLS / scheme.block * scheme.side_bytes();
-        for (start, bytes) in [(codes, 8 * scheme.unit_bytes()), (side, side_bytes)] {
-            for at in (0..bytes).step_by(64) {
-                // SAFETY: a prefetch may point anywhere.
-                unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(at).cast()) };
-            }
+        let skip =
+            if next < panel.cols { next / SLAB_COLS * scheme.span_bytes(SLAB_COLS) } else { 2 * panel_bytes };
+        for at in (0..scheme.span_bytes(SLAB_COLS)).step_by(64) {
+            // SAFETY: a prefetch may point anywhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(panel.start.wrapping_add(skip + at).cast()) };
         }
     }
 }
@@ -176,7 +172,7 @@ impl State {
         for (i, panel) in panels.iter().enumerate() {
             // SAFETY: the caller's promise.
             unsafe {
-                let side = panel.side.add(cols.start / scheme.block * scheme.side_bytes());
+                let (packed, side) = panel.at(scheme, cols.start);
                 if scheme.block == 256 {
                     let plain = self.codes.unpack(level, panel, cols.start, cols.len());
                     split_planes(scheme, plain.codes, plain.bias, side, &mut self.planes[i]);
@@ -185,7 +181,7 @@ impl State {
                 }
                 self.scales[i].read32(scheme, side, cols.len() / 32);
                 codes[i] = if scheme.bits == 8 {
-                    panel.codes.add(16 * cols.start)
+                    packed
                 } else {
                     let plain = self.codes.unpack(level, panel, cols.start, cols.len());
                     subtract(plain.codes, plain.bias, cols.len(), &mut self.planes[i].0[0]);

@@ -154,6 +154,7 @@ impl Rows16 for Avx2Rows {
         fn fma(x: Fs, y: Fs, sum: Fs) -> Fs { both!(I => _mm256_fmadd_ps(x[I], y[I], sum[I])) }
         fn fnma(x: Fs, y: Fs, sum: Fs) -> Fs { both!(I => _mm256_fnmadd_ps(x[I], y[I], sum[I])) }
         fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        fn prefetch_far(at: *const u8) { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         fn prefetch_to_write(at: *const u8) { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 

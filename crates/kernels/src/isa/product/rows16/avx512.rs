@@ -118,6 +118,7 @@ impl Rows16 for Avx512Rows {
         fn fma(x: __m512, y: __m512, sum: __m512) -> __m512 { _mm512_fmadd_ps(x, y, sum) }
         fn fnma(x: __m512, y: __m512, sum: __m512) -> __m512 { _mm512_fnmadd_ps(x, y, sum) }
         fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        fn prefetch_far(at: *const u8) { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         fn prefetch_to_write(at: *const u8) { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
     }
 

@@ -117,6 +117,8 @@ pub(crate) trait Rows16: Copy {
 
     /// Asks for the cache line at `at`, which need not be valid memory.
     unsafe fn prefetch(at: *const u8);
+    /// The same, into the second-level cache: more of these can be under way.
+    unsafe fn prefetch_far(at: *const u8);
     /// The same for a line that will be written.
     unsafe fn prefetch_to_write(at: *const u8);
 }

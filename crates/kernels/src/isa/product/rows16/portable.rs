@@ -94,6 +94,7 @@ impl Rows16 for PortableRows {
         fn fma(x: F, y: F, sum: F) -> F { std::array::from_fn(|r| sum[r] + x[r] * y[r]) }
         fn fnma(x: F, y: F, sum: F) -> F { std::array::from_fn(|r| sum[r] - x[r] * y[r]) }
         fn prefetch(_at: *const u8) {}
+        fn prefetch_far(_at: *const u8) {}
         fn prefetch_to_write(_at: *const u8) {}
     }
 
