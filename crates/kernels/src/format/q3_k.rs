@@ -93,7 +93,7 @@ impl EncodeBlock for BlockQ3_K {
             hmask,
             qs: pack_two_bits(&codes),
             scales: pack_scales(&fit.scales.map(|scale| (scale + 32) as u8)),
-            d: fit.d,
+            d: fit.as_large(x, w, &codes, range, unit),
         };
     }
 }

@@ -297,7 +297,34 @@ impl<const SUBS: usize> Symmetric<SUBS> {
         }
         codes
     }
+
+    /// The common scale with which the block is as large, in its own direction, as it was: `Σ w x x̂ = Σ w x²`. The one of least
+    /// squares makes it smaller by the share of the error's square, in three bits by 2 %, and the same way in every block, so that what
+    /// a model computes shrinks from layer to layer. Correcting this costs less than a hundredth of the error.
+    #[inline(always)]
+    pub(super) fn as_large<const N: usize>(
+        &self,
+        x: &[[f32; N]; SUBS],
+        w: &[[f32; N]; SUBS],
+        codes: &[u8; 256],
+        range: Range,
+        unit: f32,
+    ) -> Half {
+        let d = self.d.to_f32() / unit;
+        let (mut own, mut kept) = (0.0f32, 0.0f32);
+        for (j, codes) in codes.as_chunks::<N>().0.iter().enumerate() {
+            let scale = d * f32::from(self.scales[j]);
+            for i in 0..N {
+                own += w[j][i] * x[j][i] * x[j][i];
+                kept += w[j][i] * x[j][i] * scale * (f32::from(codes[i]) + range.lo);
+            }
+        }
+        if kept > 0.0 { Half::saturating(d * unit * (own / kept).clamp(1.0, MOST_GROWTH)) } else { self.d }
+    }
 }
+
+/// How much larger than the scale of least squares one is at most.
+const MOST_GROWTH: f32 = 1.25;
 
 /// Integer scales in `scale_range` and their common scale for `SUBS` sub-blocks of `N` values. `unit` is the magnitude that `x`
 /// was divided by: the common scale is rounded as it will be stored.
