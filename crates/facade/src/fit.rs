@@ -2,6 +2,7 @@
 
 use crate::load::{DEFAULT_CONTEXT, LEAST_DEFAULT_CONTEXT, LoadOptions, needed_memory};
 use crate::rates::Rate;
+use crate::trial::{PROMPT, Speeds};
 use crate::{Error, Source};
 use sampan_kernels::{Format, Kernels};
 use sampan_model::{KvFormat, Memory, Plan, PlanOptions, Quant};
@@ -111,19 +112,11 @@ fn candidate(
     Ok(Candidate { quant, file_bytes: plan.file_bytes(), context, memory, fits, plan })
 }
 
-/// What a whole model reaches of the rate of its products; the rest goes to what is between them: the means of Q4_K_M and
-/// Q8_0 in the shape of Qwen3-0.6B (`benches/record/epyc-avx2-2core/2026-11-28-fit.md`).
-const REACHED: Rate = Rate { bytes_per_s: 0.83, operations_per_s: 0.96 };
-
-/// Tokens per second that a model is expected to read of a prompt of `prompt` tokens, and to generate at the beginning
-/// of a context.
-pub fn speeds(plan: &Plan, kernels: &Kernels, kv: KvFormat, rate: Rate, prompt: usize) -> (f64, f64) {
-    let operations = plan.operations(kernels, kv, 0, prompt).total() as f64;
-    let bytes = plan.decode_bytes(kernels, kv, prompt / 8) as f64;
-    (
-        prompt as f64 * REACHED.operations_per_s * rate.operations_per_s / operations,
-        REACHED.bytes_per_s * rate.bytes_per_s / bytes,
-    )
+/// The speeds that a model would have if it did nothing but its products, at such a rate.
+pub fn of_products(plan: &Plan, kernels: &Kernels, kv: KvFormat, rate: Rate) -> Speeds {
+    let operations = plan.operations(kernels, kv, 0, PROMPT).total() as f64;
+    let bytes = plan.decode_bytes(kernels, kv, PROMPT / 8) as f64;
+    Speeds { prompt: PROMPT as f64 * rate.operations_per_s / operations, generate: rate.bytes_per_s / bytes }
 }
 
 /// Tokens per second from which on an answer comes faster than it is read.

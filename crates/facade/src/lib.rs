@@ -19,12 +19,15 @@ mod settings;
 mod source;
 pub mod speech;
 mod stop;
+pub mod trial;
 
 pub use conversation::{Conversation, Message, Role};
 pub use embedding::{EmbedOptions, Embedder, Embedding, Pooling};
 pub use encoder::encoder_bytes;
 pub use failure::Error;
-pub use load::{DEFAULT_CONTEXT, DEFAULT_SHARES, DEFAULT_SPECULATE, LoadOptions, MemoryShortage, Prepared};
+pub use load::{
+    DEFAULT_CONTEXT, DEFAULT_SHARES, DEFAULT_SPECULATE, LoadOptions, MemoryShortage, PROGRAM_BYTES, Prepared,
+};
 pub use reader::{EVALUATION, Reader, Thought, Windows};
 pub use reranking::{DEFAULT_INSTRUCT, Reranker, Score};
 pub use sampan_engine::Usage;

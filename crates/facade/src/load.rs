@@ -266,7 +266,7 @@ impl Prepared {
 }
 
 /// What the program takes beside a model: its code, threads, their buffers. As measured (`benches/record`).
-const PROGRAM: usize = 12 << 20;
+pub const PROGRAM_BYTES: usize = 13 << 20;
 
 /// What a word of a vocabulary takes in the tokenizer: its text, its bytes, its place among words and merges. As measured.
 const WORD: usize = 240;
@@ -275,7 +275,7 @@ const WORD: usize = 240;
 pub(crate) fn needed_memory(plan: &Plan, kernels: &Kernels, options: &LoadOptions, tokens: usize) -> Memory {
     let engine = engine_options(options, tokens);
     let Memory { weights, kv, scratch } = plan.memory(kernels, options.kv, tokens, engine.max_batch_tokens);
-    let scratch = scratch + engine.logits_bytes(plan) + PROGRAM + WORD * plan.vocab;
+    let scratch = scratch + engine.logits_bytes(plan) + PROGRAM_BYTES + WORD * plan.vocab;
     Memory { weights, kv: kv + engine.state_bytes(plan), scratch }
 }
 

@@ -21,6 +21,7 @@ mod operations;
 pub mod plan;
 pub mod quant;
 pub mod rope;
+mod sample;
 
 pub use adapter::Adapter;
 pub use cache::{Cache, CacheSizes};

@@ -150,6 +150,7 @@ fn quantised(
     let spec = TensorSpec {
         name: tensor.name.to_owned(),
         shape: vec![tensor.count() / cols.max(1), cols],
+        layer: None,
         role: Role::Matrix,
         format,
         source: Source::default(),

@@ -17,6 +17,16 @@ pub(crate) enum Place {
     Layer(usize),
 }
 
+impl Place {
+    /// Which layer it is.
+    fn layer(self) -> Option<usize> {
+        match self {
+            Place::Global => None,
+            Place::Layer(layer) => Some(layer),
+        }
+    }
+}
+
 /// Collects the tensors that a plan reads. Missing tensors are gathered, so that the error can count them.
 pub(crate) struct Builder<'a> {
     pub(crate) config: &'a Config,
@@ -232,7 +242,14 @@ impl<'a> Builder<'a> {
             draft.notes.shapes.push(file.to_vec());
             let stored = (draft.stored)(self.config, module);
             let format = self.quantised(place, module, &name, shape, role, stored)?;
-            self.tensors.push(TensorSpec { name, shape: shape.to_vec(), role, format, source });
+            self.tensors.push(TensorSpec {
+                name,
+                shape: shape.to_vec(),
+                layer: place.layer(),
+                role,
+                format,
+                source,
+            });
             return Ok(self.tensors.len() - 1);
         }
         if self.checkpoint.tensor(&name).is_none()
@@ -258,7 +275,14 @@ impl<'a> Builder<'a> {
                 format
             }
         };
-        self.tensors.push(TensorSpec { name, shape: shape.to_vec(), role, format, source });
+        self.tensors.push(TensorSpec {
+            name,
+            shape: shape.to_vec(),
+            layer: place.layer(),
+            role,
+            format,
+            source,
+        });
         Ok(self.tensors.len() - 1)
     }
 

@@ -18,7 +18,7 @@ pub struct Model {
 
 /// A tensor in memory, by its role in the plan.
 #[derive(Debug)]
-enum Weight {
+pub(crate) enum Weight {
     Matrix(Matrix),
     Vector(Vec<f32>),
     Ids(Vec<u32>),
@@ -62,6 +62,11 @@ impl Model {
             }
         }
         Ok(Model { plan, kernels, weights })
+    }
+
+    /// A model of weights that are packed already, one for each tensor of the plan.
+    pub(crate) fn from_parts(plan: Plan, kernels: Arc<Kernels>, weights: Vec<Weight>) -> Model {
+        Model { plan, kernels, weights }
     }
 
     /// What the model is.

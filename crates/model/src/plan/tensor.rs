@@ -26,6 +26,8 @@ pub struct TensorSpec {
     pub name: String,
     /// Rows and columns of a matrix, or the length of a vector, as the model sees it.
     pub shape: Vec<usize>,
+    /// The layer that it belongs to; `None`: to the model as a whole.
+    pub layer: Option<usize>,
     /// What it is to the model.
     pub role: Role,
     /// How it is held in memory.

@@ -4,7 +4,7 @@ use super::row::{Kind, Row, most_streams};
 use super::{Runner, too_much};
 use crate::error::{AppError, Result};
 use sampan::machine::available_memory;
-use sampan::{Error, Memory, Model, Prepared};
+use sampan::{Error, Memory, Model, PROGRAM_BYTES, Prepared};
 use sampan_engine::{Engine, EngineOptions, Event, FinishReason, PAGE, Request};
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,11 +26,14 @@ pub(super) fn pool(rows: &[Row], prepared: &Prepared) -> Result<Pool> {
         snapshots: 4,
         // What a made-up text repeats says nothing about real ones.
         speculate: 0,
+        prompt_logprob_rows: 0,
         ..EngineOptions::default()
     };
     let Prepared { plan, kernels, kv, .. } = prepared;
     let memory = plan.memory(kernels, *kv, options.pages * PAGE, options.max_batch_tokens.max(max_running));
-    let memory = Memory { kv: memory.kv + options.state_bytes(plan), ..memory };
+    let kv = memory.kv + options.state_bytes(plan);
+    let scratch = memory.scratch + options.logits_bytes(plan) + PROGRAM_BYTES;
+    let memory = Memory { kv, scratch, ..memory };
     match available_memory() {
         Some(available) if memory.total() as u64 > available.bytes => {
             Err(too_much(memory.total() as u64, &available))

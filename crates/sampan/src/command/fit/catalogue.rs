@@ -2,10 +2,11 @@
 
 use super::{FitArgs, Machine};
 use crate::command::{print, print_json};
-use crate::error::Result;
+use crate::error::{AppError, Result};
 use crate::render::{bytes, table, three_digits};
-use sampan::fit::{Candidate, READING_SPEED, published};
-use sampan::rates::Rates;
+use sampan::fit::{Candidate, READING_SPEED, of_products, published};
+use sampan::rates::{Rate, Rates};
+use sampan::trial::{Speeds, try_out};
 use sampan_hub::{Catalogue, Pick, Purpose, Release};
 use sampan_kernels::limits::measure_read_bandwidth;
 use serde_json::{Value, json};
@@ -14,8 +15,8 @@ use serde_json::{Value, json};
 struct Entry<'c> {
     release: &'c Release,
     candidate: Candidate,
-    /// Tokens per second of a prompt and of an answer; of what does not fit nothing is expected.
-    speeds: Option<(f64, f64)>,
+    /// Of what does not fit nothing is expected.
+    speeds: Option<Speeds>,
     /// Why it is one to take.
     why: Option<&'static str>,
 }
@@ -24,14 +25,12 @@ pub(super) fn run(args: &FitArgs, machine: &Machine) -> Result<()> {
     let catalogue = Catalogue::builtin();
     let language = args.language.as_deref();
     let mut entries = Vec::new();
-    let mut rates = Rates::new(&machine.kernels);
     for release in catalogue.releases().iter().filter(|r| language.is_none_or(|code| r.speaks(code))) {
-        let candidate = candidate(release, machine)?;
-        let speeds = match candidate.fits {
-            true => Some(machine.speeds(&mut rates, &candidate)?),
-            false => None,
-        };
-        entries.push(Entry { release, candidate, speeds, why: None });
+        entries.push(Entry { release, candidate: candidate(release, machine)?, speeds: None, why: None });
+    }
+    let mut rates = Rates::new(&machine.kernels);
+    for mixtures in [false, true] {
+        expect(entries.iter_mut().filter(|entry| entry.is_mixture() == mixtures), machine, &mut rates)?;
     }
     recommend(&mut entries);
     let all = entries.len();
@@ -67,11 +66,34 @@ fn candidate(release: &Release, machine: &Machine) -> Result<Candidate> {
     Ok(published(release.name, config, format, kernels, options, machine.bytes())?.swap_remove(0))
 }
 
+/// The speeds of models that are alike: those of their products, by what the one of middle size reaches of that in a trial.
+fn expect<'e, 'c: 'e>(
+    alike: impl Iterator<Item = &'e mut Entry<'c>>,
+    machine: &Machine,
+    rates: &mut Rates<'_>,
+) -> Result<()> {
+    let mut alike: Vec<&mut Entry<'_>> = alike.filter(|entry| entry.candidate.fits).collect();
+    alike.sort_by_key(|entry| entry.candidate.plan.parameters());
+    let (kernels, kv) = (&machine.kernels, machine.options.kv);
+    for entry in &mut alike {
+        let rate: Rate = rates.of_plan(&entry.candidate.plan).map_err(AppError::internal)?;
+        entry.speeds = Some(of_products(&entry.candidate.plan, kernels, kv, rate));
+    }
+    let Some(middle) = alike.get(alike.len() / 2) else { return Ok(()) };
+    let tried = try_out(middle.release.name, &middle.candidate.plan, kernels, kv)?;
+    let Some(products) = middle.speeds else { return Ok(()) };
+    for speeds in alike.iter_mut().filter_map(|entry| entry.speeds.as_mut()) {
+        speeds.prompt *= tried.prompt / products.prompt;
+        speeds.generate *= tried.generate / products.generate;
+    }
+    Ok(())
+}
+
 /// Of each purpose the largest that fits and answers faster than one reads, and the fastest of those in conversation with a
 /// thousand million parameters or more.
 fn recommend(entries: &mut [Entry<'_>]) {
     let size = |entry: &Entry<'_>| entry.candidate.plan.parameters();
-    let speed = |entry: &Entry<'_>| entry.speeds.map_or(0.0, |speed| speed.1);
+    let speed = |entry: &Entry<'_>| entry.speeds.map_or(0.0, |speeds| speeds.generate);
     let largest = [
         (Purpose::Conversation, "the largest that answers fluently"),
         (Purpose::Code, "for programs"),
@@ -109,9 +131,13 @@ fn advice(entries: &[Entry<'_>]) -> Result<()> {
 }
 
 impl Entry<'_> {
+    fn is_mixture(&self) -> bool {
+        self.candidate.plan.mixtures().next().is_some()
+    }
+
     fn row(&self) -> Vec<String> {
         let (release, candidate) = (self.release, &self.candidate);
-        let speed = |pick: fn((f64, f64)) -> f64| {
+        let speed = |pick: fn(Speeds) -> f64| {
             self.speeds.map_or("does not fit".into(), |speeds| three_digits(pick(speeds)))
         };
         vec![
@@ -120,8 +146,8 @@ impl Entry<'_> {
             bytes(release.bytes),
             bytes(candidate.memory.total() as u64),
             candidate.context.to_string(),
-            speed(|speeds| speeds.0),
-            speed(|speeds| speeds.1),
+            speed(|speeds| speeds.prompt),
+            speed(|speeds| speeds.generate),
             release.languages.into(),
             self.why.map(|why| format!("<- {why}")).unwrap_or_default(),
         ]
@@ -140,8 +166,8 @@ impl Entry<'_> {
             "memory_bytes": candidate.memory.total(),
             "context": candidate.context,
             "fits": candidate.fits,
-            "prompt_tokens_per_s": self.speeds.map(|speeds| speeds.0),
-            "generated_tokens_per_s": self.speeds.map(|speeds| speeds.1),
+            "prompt_tokens_per_s": self.speeds.map(|speeds| speeds.prompt),
+            "generated_tokens_per_s": self.speeds.map(|speeds| speeds.generate),
             "recommended": self.why,
         })
     }

@@ -5,23 +5,25 @@ mod named;
 
 use super::{print, print_json};
 use crate::cli::Context;
-use crate::error::{AppError, Result};
+use crate::error::Result;
 use crate::flags::{HubArgs, MachineArgs, kv_format, kv_name};
 use crate::render::{bytes, count, table, three_digits};
 use clap::Args;
-use sampan::fit::{Candidate, recommended, speeds};
+use sampan::fit::{Candidate, recommended};
 use sampan::machine::{self, AvailableMemory};
-use sampan::rates::Rates;
+use sampan::trial::{Speeds, try_out};
 use sampan::{KvFormat, LoadOptions};
 use sampan_kernels::Kernels;
 use sampan_kernels::limits::measure_read_bandwidth;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Say which formats of a model fit into memory here, and how fast they would be, before anything is downloaded or loaded;
 /// without names, which models of the catalogue do.
 ///
-/// Memory comes from the model's plan; its config.json is enough, and is all that a hub is asked for. Speeds come from the plan
-/// and from how fast this machine multiplies with weights of each format, which is measured now.
+/// Memory comes from the model's plan; its config.json is enough, and is all that a hub is asked for. Speeds are measured now,
+/// on a few layers of the model with made-up weights; those of the catalogue come from two such trials and from how fast this
+/// machine multiplies with weights of each format.
 #[derive(Args, Debug)]
 pub(crate) struct FitArgs {
     /// GGUF files, folders with config.json (and weights or not), names as for `sampan pull`, or `mini` [default: the catalogue]
@@ -48,12 +50,9 @@ pub(crate) struct FitArgs {
     hub: HubArgs,
 }
 
-/// Tokens of the prompt that speeds are of.
-const PROMPT: usize = 512;
-
 /// What models are to fit.
 struct Machine {
-    kernels: Kernels,
+    kernels: Arc<Kernels>,
     options: LoadOptions,
     available: Option<AvailableMemory>,
 }
@@ -63,10 +62,12 @@ impl Machine {
         self.available.map(|available| available.bytes)
     }
 
-    /// Tokens per second of a prompt and of an answer.
-    fn speeds(&self, rates: &mut Rates<'_>, candidate: &Candidate) -> Result<(f64, f64)> {
-        let rate = rates.of_plan(&candidate.plan).map_err(AppError::internal)?;
-        Ok(speeds(&candidate.plan, &self.kernels, self.options.kv, rate, PROMPT))
+    /// How fast a model would be; of what does not fit nothing is expected.
+    fn speeds(&self, name: &str, candidate: &Candidate) -> Result<Option<Speeds>> {
+        if !candidate.fits {
+            return Ok(None);
+        }
+        Ok(Some(try_out(name, &candidate.plan, &self.kernels, self.options.kv)?))
     }
 
     /// The machine in a line.
@@ -94,15 +95,15 @@ impl Machine {
 struct Considered {
     name: String,
     candidates: Vec<Candidate>,
-    /// Tokens per second of a prompt and of an answer.
-    speeds: Vec<(f64, f64)>,
+    /// `None` where a candidate does not fit.
+    speeds: Vec<Option<Speeds>>,
     recommended: Option<usize>,
 }
 
 pub(crate) fn run(args: FitArgs, context: &Context) -> Result<()> {
     let options =
         LoadOptions { context: args.context.map(|n| n as usize), kv: args.kv, ..args.machine.options() };
-    let (kernels, available) = (options.kernels()?, machine::available_memory());
+    let (kernels, available) = (Arc::new(options.kernels()?), machine::available_memory());
     let machine = Machine { kernels, options, available };
     if args.models.is_empty() {
         return catalogue::run(&args, &machine);
@@ -112,12 +113,12 @@ pub(crate) fn run(args: FitArgs, context: &Context) -> Result<()> {
         all.push((name.clone(), named::candidates(name, &args.hub, &machine, context)?));
     }
     let bandwidth = measure_read_bandwidth(machine.kernels.pool());
-    let mut rates = Rates::new(&machine.kernels);
     let mut considered = Vec::new();
     for (name, candidates) in all {
-        let speeds: Vec<(f64, f64)> =
-            candidates.iter().map(|c| machine.speeds(&mut rates, c)).collect::<Result<_>>()?;
-        let generate: Vec<f64> = speeds.iter().map(|speed| speed.1).collect();
+        let speeds: Vec<Option<Speeds>> =
+            candidates.iter().map(|c| machine.speeds(&name, c)).collect::<Result<_>>()?;
+        let generate: Vec<f64> =
+            speeds.iter().map(|speeds| speeds.map_or(0.0, |speeds| speeds.generate)).collect();
         let recommended = recommended(&candidates, &generate);
         considered.push(Considered { name, candidates, speeds, recommended });
     }
@@ -152,8 +153,9 @@ impl Considered {
     }
 
     fn row(&self, at: usize) -> Vec<String> {
-        let (candidate, (prompt, generate)) = (&self.candidates[at], self.speeds[at]);
+        let (candidate, speeds) = (&self.candidates[at], self.speeds[at]);
         let fits = if candidate.fits { "yes" } else { "no" };
+        let speed = |pick: fn(Speeds) -> f64| speeds.map_or("-".into(), |speeds| three_digits(pick(speeds)));
         let mark = if self.recommended == Some(at) { "<- recommended" } else { "" };
         vec![
             self.label(at),
@@ -161,8 +163,8 @@ impl Considered {
             bytes(candidate.memory.total() as u64),
             candidate.context.to_string(),
             fits.into(),
-            three_digits(prompt),
-            three_digits(generate),
+            speed(|speeds| speeds.prompt),
+            speed(|speeds| speeds.generate),
             mark.into(),
         ]
     }
@@ -185,7 +187,7 @@ impl Considered {
     fn json(&self) -> Value {
         let rows: Vec<Value> = (0..self.candidates.len())
             .map(|at| {
-                let (candidate, (prompt, generate)) = (&self.candidates[at], self.speeds[at]);
+                let (candidate, speeds) = (&self.candidates[at], self.speeds[at]);
                 json!({
                     "format": candidate.plan.main_format().name(),
                     "quant": candidate.quant.map(|quant| quant.to_string().to_lowercase()),
@@ -198,8 +200,8 @@ impl Considered {
                     },
                     "context": candidate.context,
                     "fits": candidate.fits,
-                    "prompt_tokens_per_s": prompt,
-                    "generated_tokens_per_s": generate,
+                    "prompt_tokens_per_s": speeds.map(|speeds| speeds.prompt),
+                    "generated_tokens_per_s": speeds.map(|speeds| speeds.generate),
                     "recommended": self.recommended == Some(at),
                 })
             })
