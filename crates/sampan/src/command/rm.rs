@@ -31,8 +31,9 @@ pub(crate) fn rm(args: RmArgs, context: &Context) -> Result<()> {
             n => format!("; {n} stay, which others fetched or use"),
         };
         print(&format!(
-            "removed {name}: {} files, {} free again{kept}\n",
+            "removed {name}: {} file{}, {} free again{kept}\n",
             removed.files,
+            if removed.files == 1 { "" } else { "s" },
             bytes(removed.bytes)
         ))?;
     }

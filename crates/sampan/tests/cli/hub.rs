@@ -150,7 +150,7 @@ fn a_killed_pull_goes_on_and_what_it_left_can_be_seen_and_removed() {
     assert_eq!(world.list(), [row(name, "sampan", false)]);
 
     let removed = world.sampan(&format!("rm {name}")).success();
-    assert!(removed.contains("1 files, 6.00 MiB free again"), "{removed}");
+    assert!(removed.contains("1 file, 6.00 MiB free again"), "{removed}");
     interrupted();
     let would = world.sampan("gc --dry-run").success();
     let parts = ["not finished", "2 files", "would be free"];
