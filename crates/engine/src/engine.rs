@@ -19,7 +19,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Engine {
     forward: Box<dyn Forward>,
-    scheduler: Scheduler,
+    pub(crate) scheduler: Scheduler,
     sampler: Sampler,
     logits: Vec<f32>,
     pending: VecDeque<Event>,
@@ -133,7 +133,9 @@ impl Engine {
             .collect();
         let begun = Instant::now();
         self.forward.forward(&chunks, &mut self.logits);
-        self.totals.busy += begun.elapsed();
+        let took = begun.elapsed();
+        self.scheduler.pace.learn(chunks.iter().map(|chunk| chunk.tokens.len()).sum(), took);
+        self.totals.busy += took;
         self.totals.steps += 1;
         for chunk in &chunks {
             self.totals.sequence_steps += 1;

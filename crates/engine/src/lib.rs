@@ -18,6 +18,7 @@ mod filter;
 mod forward;
 mod kv;
 mod options;
+mod pace;
 mod request;
 mod sampler;
 mod scheduler;

@@ -18,6 +18,9 @@ pub struct EngineOptions {
     pub max_batch_tokens: usize,
     /// The same for a step that also generates: an answer does not pause for longer than so many tokens take.
     pub max_mixed_tokens: usize,
+    /// For how long an answer may pause at most: steps that also generate are made so long, from the moment when one has told
+    /// how long a token takes, and `max_mixed_tokens` no longer counts. `None`: nothing depends on time.
+    pub max_mixed_time: Option<Duration>,
     /// Requests that are computed at the same time.
     pub max_running: usize,
     /// Requests that may wait besides those; more are refused.
@@ -43,6 +46,7 @@ impl Default for EngineOptions {
             pages: 256,
             max_batch_tokens: 512,
             max_mixed_tokens: 128,
+            max_mixed_time: None,
             max_running: 16,
             max_waiting: 256,
             snapshots: 32,

@@ -2,8 +2,8 @@
 //!
 //! Waiting requests get their turn by whose they are (`fairness`), those of one client in order of arrival; of two running
 //! ones, the one that got its turn first is the older one here, and has the better right to pages. A step carries one token of every request that is generating,
-//! so that no prompt, however long, holds up an answer, and shares what is left of its token budget, which is smaller
-//! then, among prompts;
+//! so that no prompt, however long, holds up an answer, and shares what is left of its token budget, which is then so small
+//! that the step takes no longer than an answer may pause (`pace`), among prompts;
 //! without prompts, a few tokens more may be guessed and checked (`speculation`).
 //! When pages run out, the newest request gives up its own and waits to be computed again; nothing is ever dropped.
 //!
@@ -14,10 +14,12 @@
 use crate::fairness::Fairness;
 use crate::kv::{Pages, Roots, Slots, pages_for};
 use crate::options::EngineOptions;
+use crate::pace::Pace;
 use crate::request::RequestId;
 use crate::sequence::Sequence;
 use sampan_kernels::attention::PAGE;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// One sequence's part of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub(crate) struct Scheduler {
     max_running: usize,
     pub(crate) max_batch_tokens: usize,
     max_mixed_tokens: usize,
+    max_mixed_time: Option<Duration>,
+    pub(crate) pace: Pace,
     /// The longest draft.
     pub(crate) speculate: usize,
     /// Rows in which prompts are scored.
@@ -61,6 +65,8 @@ impl Scheduler {
             max_running,
             max_batch_tokens: options.max_batch_tokens.max(1),
             max_mixed_tokens: options.max_mixed_tokens.clamp(1, options.max_batch_tokens.max(1)),
+            max_mixed_time: options.max_mixed_time,
+            pace: Pace::default(),
             speculate: if rewinds { options.speculate } else { 0 },
             prompt_logprob_rows: options.prompt_logprob_rows,
         }
@@ -200,10 +206,16 @@ impl Scheduler {
         let prompts: Vec<_> = prompts.into_iter().map(wanted).collect();
         let decodes: usize = shares.iter().sum();
         // However many are generating, prompts move on.
-        let most = if decodes > 0 { self.max_mixed_tokens } else { self.max_batch_tokens };
+        let most = if decodes > 0 { self.mixed_tokens() } else { self.max_batch_tokens };
         let budget = most.saturating_sub(decodes).max(PAGE.min(most));
         share_out(&prompts, budget, &mut shares);
         shares
+    }
+
+    /// Tokens of a step that also generates.
+    fn mixed_tokens(&self) -> usize {
+        let timed = self.max_mixed_time.and_then(|time| self.pace.tokens_in(time, self.max_batch_tokens));
+        timed.unwrap_or(self.max_mixed_tokens)
     }
 
     /// Gives the sequence the pages for `wanted` more tokens, or for fewer where pages run out; returns for how

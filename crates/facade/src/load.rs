@@ -10,6 +10,7 @@ use sampan_model::{KvFormat, Memory, Model, Plan, PlanOptions, Quant};
 use sampan_weights::{Checkpoint, Kind};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The context that is taken when none is asked for, if the model was made for as much and it fits.
 pub const DEFAULT_CONTEXT: usize = 32_768;
@@ -265,6 +266,9 @@ impl Prepared {
     }
 }
 
+/// For how long a prompt may hold up the answers of others.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What the program takes beside a model: its code, threads, their buffers. As measured (`benches/record`).
 pub const PROGRAM_BYTES: usize = 13 << 20;
 
@@ -288,6 +292,7 @@ fn engine_options(options: &LoadOptions, tokens: usize) -> EngineOptions {
         pages: tokens.div_ceil(PAGE) + streams,
         max_running: streams,
         max_waiting: options.waiting,
+        max_mixed_time: Some(PAUSE),
         snapshots: 2 * streams,
         speculate: options.speculate,
         // One conversation scores no prompts.

@@ -3,7 +3,8 @@
 use super::fake::alone;
 use super::*;
 use crate::SubmitError;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 #[test]
@@ -33,19 +34,42 @@ fn a_step_that_also_generates_is_a_short_one() {
     let ran = fake.tokens.clone();
     let options = EngineOptions { max_mixed_tokens: 40, ..options(100, 200, 8) };
     let mut engine = Engine::with_forward(Box::new(fake), options);
+    let mut steps = stepper(ran);
+    engine.submit(request(prompt(1, 300), 6)).expect("fits");
+    assert_eq!(steps(&mut engine, 3), [200, 100, 1]);
+    engine.submit(request(prompt(2, 500), 1)).expect("fits");
+    assert_eq!(steps(&mut engine, 7), [40, 40, 40, 40, 200, 144, 0]);
+}
+
+#[test]
+fn a_step_that_also_generates_takes_no_longer_than_said() {
+    let fake = Fake::new(100);
+    let ran = fake.tokens.clone();
+    let half = Duration::from_millis(500);
+    let options = EngineOptions { max_mixed_tokens: 40, max_mixed_time: Some(half), ..options(100, 200, 8) };
+    let mut engine = Engine::with_forward(Box::new(fake), options);
+    let mut steps = stepper(ran);
+    engine.submit(request(prompt(1, 30), 9)).expect("fits");
+    assert_eq!(steps(&mut engine, 2), [30, 1]);
+    engine.submit(request(prompt(2, 60), 1)).expect("fits");
+    assert_eq!(steps(&mut engine, 2), [40, 22], "no step has told");
+    engine.scheduler.pace.learn(100, half);
+    engine.submit(request(prompt(3, 800), 1)).expect("fits");
+    // In whole pages; and as the fake takes no time, more fits each time.
+    assert_eq!(steps(&mut engine, 3), [96, 128, 160]);
+}
+
+/// Runs steps and tells how many tokens each has run.
+fn stepper(ran: Arc<AtomicUsize>) -> impl FnMut(&mut Engine, usize) -> Vec<usize> {
     let mut log = Log::default();
-    let mut steps = |engine: &mut Engine, steps: usize| -> Vec<usize> {
+    move |engine, steps| {
         let step = |_| {
             let before = ran.load(Ordering::Relaxed);
             log.step(engine);
             ran.load(Ordering::Relaxed) - before
         };
         (0..steps).map(step).collect()
-    };
-    engine.submit(request(prompt(1, 300), 6)).expect("fits");
-    assert_eq!(steps(&mut engine, 3), [200, 100, 1]);
-    engine.submit(request(prompt(2, 500), 1)).expect("fits");
-    assert_eq!(steps(&mut engine, 7), [40, 40, 40, 40, 200, 144, 0]);
+    }
 }
 
 #[test]
