@@ -3,8 +3,8 @@
     python3 compare.py sampan=http://127.0.0.1:8080 peer=http://127.0.0.1:8000 --turns 3
 
 Each must have the same model. Only what every server with OpenAI's API does is asked of it: /v1/completions, or with --chat
-/v1/chat/completions, streamed. A line for each turn, and
-the medians behind them."""
+/v1/chat/completions, streamed. A line for each turn, and behind them the
+least, the median and the most of each figure."""
 
 import argparse
 import json
@@ -95,7 +95,7 @@ def streams(base):
 
 
 def table(heads, of):
-    """Has each server do `of` in its turns, and prints the medians behind them."""
+    """Has each server do `of` in its turns, and prints what is between the turns behind them."""
     print("| server | " + " | ".join(heads) + " |")
     print("|---" * (len(heads) + 1) + "|")
     rows = {name: [] for name, _ in servers}
@@ -106,8 +106,9 @@ def table(heads, of):
             print(f"| {name} | " + " | ".join(shown(value) for value in row) + " |", flush=True)
     if flags.turns > 1:
         for name, _ in servers:
-            medians = [statistics.median(column) if isinstance(column[0], float) else "" for column in zip(*rows[name])]
-            print(f"| **{name}, median** | " + " | ".join(shown(value) for value in medians) + " |")
+            spread = [" / ".join(shown(pick(column)) for pick in (min, statistics.median, max)) if isinstance(column[0], float) else ""
+                      for column in zip(*rows[name])]
+            print(f"| **{name}, min / median / max** | " + " | ".join(spread) + " |")
 
 
 def shown(value):
