@@ -45,7 +45,7 @@ pub fn try_out(name: &str, plan: &Plan, kernels: &Arc<Kernels>, kv: KvFormat) ->
         .map_err(|source| Error::Load { model: name.to_owned(), source })?;
     let mut trial = Trial::new(model, kv);
     // Memory is taken, clocks and threads are awake.
-    trial.run(0, 64.min(PROMPT));
+    trial.run(0, BEFORE);
     let read = mean(|| trial.run(0, PROMPT));
     trial.run(0, BEFORE);
     let mut position = BEFORE;

@@ -49,7 +49,7 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 /// SHA-256 as hexadecimal digits.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 

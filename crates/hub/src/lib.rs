@@ -22,7 +22,7 @@ mod select;
 mod store;
 
 pub use catalogue::{Catalogue, Purpose, Release};
-pub use digest::Digest;
+pub use digest::{Digest, sha256};
 pub use error::Error;
 pub use name::{ModelName, NameError, Origin, Pick, Place, Repo, RepoPath, Revision};
 pub use nearest::nearest_name;

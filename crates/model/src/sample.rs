@@ -1,10 +1,10 @@
 //! A small part of a model, with made-up weights: to time what the whole would take, without having it.
 
 use crate::error::LoadError;
-use crate::load::{Model, Weight};
-use crate::plan::{Attention, Keys, LayerPlan, Mixer, Plan, Role, TensorSpec};
+use crate::load::{Model, Weight, arena};
+use crate::plan::{Attention, Keys, LayerPlan, Mixer, Plan, Role};
 use sampan_kernels::attention::KvFormat;
-use sampan_kernels::{Arena, Format, Kernels};
+use sampan_kernels::{Format, Kernels};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ impl Plan {
         let mut plan = self.clone();
         plan.layers = chosen.iter().map(|&layer| self.layers[layer].clone()).collect();
         for layer in &mut plan.layers {
-            if let Some(from) = borrowed(layer) {
+            if let Mixer::Attention(Attention { keys: Keys::Shared { layer: from }, .. }) = &mut layer.mixer {
                 *from = place(*from).expect("a layer is chosen with the one whose keys it reads");
             }
         }
@@ -59,8 +59,7 @@ impl Plan {
             let wanted = (same.len() as f64 * share).ceil().clamp(1.0, same.len() as f64) as usize;
             chosen.extend((0..wanted).map(|i| same[i * same.len() / wanted]));
         }
-        let sources: Vec<usize> =
-            chosen.iter().filter_map(|&layer| borrowed(&mut self.layers[layer].clone()).copied()).collect();
+        let sources: Vec<usize> = chosen.iter().filter_map(|&layer| borrowed(&self.layers[layer])).collect();
         chosen.extend(sources);
         chosen.sort_unstable();
         chosen.dedup();
@@ -87,9 +86,9 @@ impl Plan {
 }
 
 /// The layer whose keys this one reads.
-fn borrowed(layer: &mut LayerPlan) -> Option<&mut usize> {
-    match &mut layer.mixer {
-        Mixer::Attention(Attention { keys: Keys::Shared { layer }, .. }) => Some(layer),
+fn borrowed(layer: &LayerPlan) -> Option<usize> {
+    match &layer.mixer {
+        Mixer::Attention(Attention { keys: Keys::Shared { layer }, .. }) => Some(*layer),
         _ => None,
     }
 }
@@ -101,13 +100,7 @@ impl Model {
     /// # Errors
     /// A tensor that the kernels refuse.
     pub fn made_up(plan: Plan, kernels: Arc<Kernels>) -> Result<Model, LoadError> {
-        let packed = |t: &TensorSpec| match t.role {
-            Role::Matrix => {
-                kernels.packed_bytes(t.format, t.rows_cols().0, t.rows_cols().1).next_multiple_of(64)
-            }
-            Role::Vector | Role::Ids | Role::Constant => 0,
-        };
-        let mut arena = Arena::new(plan.kept().map(packed).sum());
+        let mut arena = arena(&plan, &kernels);
         let mut numbers: HashMap<Format, MadeUp> = HashMap::new();
         let decays: Vec<usize> = plan
             .layers

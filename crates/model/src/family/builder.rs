@@ -238,41 +238,32 @@ impl<'a> Builder<'a> {
         mut source: Source,
     ) -> Result<TensorId, PlanError> {
         let mut name = self.name(place, module, part);
-        if let Some(draft) = &mut self.draft {
+        let format = if let Some(draft) = &mut self.draft {
             draft.notes.shapes.push(file.to_vec());
             let stored = (draft.stored)(self.config, module);
-            let format = self.quantised(place, module, &name, shape, role, stored)?;
-            self.tensors.push(TensorSpec {
-                name,
-                shape: shape.to_vec(),
-                layer: place.layer(),
-                role,
-                format,
-                source,
-            });
-            return Ok(self.tensors.len() - 1);
-        }
-        if self.checkpoint.tensor(&name).is_none()
-            && self.checkpoint.tensor(&format!("{name}_blocks")).is_some()
-        {
-            name.push_str("_blocks");
-        }
-        let format = match self.checkpoint.tensor(&name) {
-            None => {
-                self.missing.push((name.clone(), file.to_vec()));
-                Format::F32
+            self.quantised(place, module, &name, shape, role, stored)?
+        } else {
+            if self.checkpoint.tensor(&name).is_none()
+                && self.checkpoint.tensor(&format!("{name}_blocks")).is_some()
+            {
+                name.push_str("_blocks");
             }
-            Some(tensor) => {
-                let (storage, stored) = self.storage(&tensor)?;
-                let squeezed =
-                    |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
-                if squeezed(&stored) != squeezed(file) {
-                    return Err(PlanError::Shape { name, found: stored, expected: file.to_vec() });
+            match self.checkpoint.tensor(&name) {
+                None => {
+                    self.missing.push((name.clone(), file.to_vec()));
+                    Format::F32
                 }
-                let format = self.held(&tensor, &storage, role, source.transposed)?;
-                let format = self.quantised(place, module, &name, shape, role, format)?;
-                source.storage = storage;
-                format
+                Some(tensor) => {
+                    let (storage, stored) = self.storage(&tensor)?;
+                    let squeezed =
+                        |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+                    if squeezed(&stored) != squeezed(file) {
+                        return Err(PlanError::Shape { name, found: stored, expected: file.to_vec() });
+                    }
+                    let format = self.held(&tensor, &storage, role, source.transposed)?;
+                    source.storage = storage;
+                    self.quantised(place, module, &name, shape, role, format)?
+                }
             }
         };
         self.tensors.push(TensorSpec {

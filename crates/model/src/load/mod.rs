@@ -16,6 +16,15 @@ pub struct Model {
     weights: Vec<Weight>,
 }
 
+/// Room for the plan's matrices, packed.
+pub(crate) fn arena(plan: &Plan, kernels: &Kernels) -> Arena {
+    let packed = |t: &TensorSpec| match t.role {
+        Role::Matrix => kernels.packed_bytes(t.format, t.rows_cols().0, t.rows_cols().1).next_multiple_of(64),
+        Role::Vector | Role::Ids | Role::Constant => 0,
+    };
+    Arena::new(plan.kept().map(packed).sum())
+}
+
 /// A tensor in memory, by its role in the plan.
 #[derive(Debug)]
 pub(crate) enum Weight {
@@ -41,13 +50,7 @@ impl Model {
     ) -> Result<Model, LoadError> {
         let held = |t: &TensorSpec| t.count() * t.format.block_bytes() as u64 / t.format.block_len() as u64;
         let (mut done, total) = (0, plan.kept().map(held).sum());
-        let packed = |t: &TensorSpec| match t.role {
-            Role::Matrix => {
-                kernels.packed_bytes(t.format, t.rows_cols().0, t.rows_cols().1).next_multiple_of(64)
-            }
-            Role::Vector | Role::Ids | Role::Constant => 0,
-        };
-        let mut arena = Arena::new(plan.kept().map(packed).sum());
+        let mut arena = arena(&plan, &kernels);
         let mut weights = Vec::with_capacity(plan.tensors.len());
         for spec in &plan.tensors {
             weights.push(match spec.role {

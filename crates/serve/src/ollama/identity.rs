@@ -1,8 +1,7 @@
 //! What tells models apart without reading them.
 
 use sampan_facade::Source;
-use sha2::{Digest, Sha256};
-use std::fmt::Write;
+use sampan_hub::sha256;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -35,13 +34,8 @@ impl Identity {
         let modified = written.unwrap_or(UNIX_EPOCH + Duration::from_secs(began));
         let since = written.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         let length = file.map_or(0, |file| file.len());
-        let told = Sha256::new().chain_update(place).chain_update([0]).chain_update(length.to_le_bytes());
-        let mut digest = String::new();
-        for byte in told.chain_update(since.as_nanos().to_le_bytes()).finalize() {
-            // Writing to a string cannot fail.
-            let _ = write!(digest, "{byte:02x}");
-        }
-        Identity { digest, modified }
+        let (length, time) = (length.to_le_bytes(), since.as_nanos().to_le_bytes());
+        Identity { digest: sha256(&[place.as_bytes(), &[0], &length, &time].concat()), modified }
     }
 }
 
