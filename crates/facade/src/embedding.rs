@@ -127,11 +127,13 @@ pub struct EmbedOptions {
     pub dimensions: Option<usize>,
     /// Scale vectors to length 1, after they were cut.
     pub normalize: bool,
+    /// Leave out the end of a text that is longer than the context, instead of refusing it.
+    pub truncate: bool,
 }
 
 impl Default for EmbedOptions {
     fn default() -> EmbedOptions {
-        EmbedOptions { instruct: None, dimensions: None, normalize: true }
+        EmbedOptions { instruct: None, dimensions: None, normalize: true, truncate: false }
     }
 }
 
@@ -140,6 +142,8 @@ impl Default for EmbedOptions {
 pub struct Embedding {
     /// Tokens of the text, with what was put around it.
     pub tokens: usize,
+    /// Tokens that were left out because the context had no room for them.
+    pub left_out: usize,
     /// The numbers.
     pub vector: Vec<f32>,
 }
@@ -202,7 +206,7 @@ impl Embedder {
     /// A vector for each text.
     ///
     /// # Errors
-    /// A text longer than the context (nothing is cut), more dimensions than there are, weights that are damaged.
+    /// A text longer than the context, unless it may be cut; more dimensions than there are, weights that are damaged.
     pub fn embed<S: AsRef<str>>(
         &mut self,
         texts: &[S],
@@ -213,8 +217,10 @@ impl Embedder {
         if dimensions == 0 || dimensions > whole {
             return Err(Error::Dimensions { asked: dimensions, whole });
         }
-        let ids: Vec<Vec<u32>> =
+        let mut ids: Vec<Vec<u32>> =
             texts.iter().map(|text| self.ids(text.as_ref(), options)).collect::<Result<_, _>>()?;
+        let cut = |ids: &mut Vec<u32>| if options.truncate { self.cut(ids) } else { 0 };
+        let left_out: Vec<usize> = ids.iter_mut().map(cut).collect();
         self.encoder.check_lengths(&ids, |at| format!("text {}", at + 1))?;
         let mut vectors = vec![Vec::new(); ids.len()];
         let pooling = self.pooling;
@@ -231,7 +237,7 @@ impl Embedder {
                 }
             }
         });
-        let finish = |(mut vector, ids): (Vec<f32>, Vec<u32>)| {
+        let finish = |((mut vector, ids), left_out): ((Vec<f32>, Vec<u32>), usize)| {
             if pooling == Pooling::Mean {
                 vector.iter_mut().for_each(|x| *x /= ids.len() as f32);
             }
@@ -242,9 +248,20 @@ impl Embedder {
             if options.normalize {
                 normalize(&mut vector);
             }
-            Ok(Embedding { tokens: ids.len(), vector })
+            Ok(Embedding { tokens: ids.len(), left_out, vector })
         };
-        vectors.into_iter().zip(ids).map(finish).collect()
+        vectors.into_iter().zip(ids).zip(left_out).map(finish).collect()
+    }
+
+    /// Leaves out the end of a text that is too long, but not the token that the model expects there. Gives the number of
+    /// tokens that are gone.
+    fn cut(&self, ids: &mut Vec<u32>) -> usize {
+        let left_out = ids.len().saturating_sub(self.encoder.context);
+        ids.truncate(ids.len() - left_out);
+        if let (true, Some(last), Some(end)) = (left_out > 0, ids.last_mut(), self.end) {
+            *last = end;
+        }
+        left_out
     }
 
     fn ids(&self, text: &str, options: &EmbedOptions) -> Result<Vec<u32>, Error> {

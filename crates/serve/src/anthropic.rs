@@ -13,11 +13,24 @@ use crate::stream::{self, Form, Frame, Frames};
 use crate::tools::{Choice as ToolChoice, Offer};
 use crate::{messages, shape, thinking, wire};
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::Response;
+use sampan_text::strftime;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 type Result<T> = std::result::Result<T, Failure>;
+
+/// Whether a request comes from a client of Anthropic's API, where another API has the same route.
+pub(crate) fn asks(headers: &HeaderMap) -> bool {
+    headers.contains_key("anthropic-version")
+}
+
+/// A model of OpenAI's list in Anthropic's words.
+pub(crate) fn model(listed: &Value) -> Value {
+    let (id, created) = (&listed["id"], listed["created"].as_i64().unwrap_or(0));
+    json!({"type": "model", "id": id, "display_name": id, "created_at": strftime("%FT%TZ", created)})
+}
 
 /// `/v1/messages`
 pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Result<Response> {
@@ -37,6 +50,7 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
         metadata.text("user_id")?;
         metadata.finish()?;
     }
+    cached(&mut fields)?;
     fields.only("service_tier", &[json!("auto"), json!("standard_only")])?;
     let loaded = app.registry.get(Some(&model)).await?;
     let job = conversation(&mut fields, &loaded)?;
@@ -208,6 +222,14 @@ fn message(value: Value, path: &str, out: &mut Vec<Value>) -> Result<()> {
         }
     };
     fields.finish()?;
+    if blocks.is_empty() && role == "user" {
+        let field = format!("{path}.content");
+        return Err(Failure::field(
+            field.clone(),
+            "empty",
+            format!("{field} is empty; at least one block is needed"),
+        ));
+    }
     let (mut text, mut reasoning, mut calls) = (String::new(), String::new(), Vec::new());
     for (at, block) in blocks.into_iter().enumerate() {
         let mut block = Fields::of(block, &format!("{path}.content[{at}]"))?;

@@ -2,18 +2,18 @@
 
 use crate::budget::{self, Budget};
 use crate::edge::{Client, Keys, Origins};
-use crate::failure::{Failure, in_dialect};
+use crate::failure::{Dialect, Failure, in_dialect};
 use crate::fields::Fields;
 use crate::job::{Input, Job};
 use crate::loaded::Loaded;
 use crate::metrics::{Clock, Metrics};
 use crate::options::{Limits, ServeOptions};
 use crate::registry::Registry;
-use crate::{routes, telemetry};
+use crate::{anthropic, routes, telemetry};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -112,7 +112,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 
 /// A path that means nothing here.
 pub(crate) fn unknown_route(path: &str) -> Failure {
-    let message = format!("there is no {path} here; /openapi.json lists what there is");
+    let meant = routes::meant(path).map(|meant| format!("; {meant} is what you may mean"));
+    let message =
+        format!("there is no {path} here{}; /openapi.json lists what there is", meant.unwrap_or_default());
     Failure::new(StatusCode::NOT_FOUND, "unknown_route", message)
 }
 
@@ -127,17 +129,24 @@ fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
 async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let handler = routes::name(&path);
+    let dialect = Dialect::of(&path, anthropic::asks(request.headers()));
     let exchange = Arc::new(app.metrics.exchange(handler, method.as_str()));
     let span = telemetry::request(method.as_str(), handler, request.headers());
     let (client, response) = match admit(&app, &request) {
         Err(failure) => (None, failure.into_response()),
-        Ok(Admitted { origin, .. }) if method == Method::OPTIONS => (None, preflight(origin.as_deref())),
+        Ok(Admitted { origin, .. }) if method == Method::OPTIONS => {
+            (None, preflight(origin.as_deref(), request.headers()))
+        }
         Ok(Admitted { origin, pass }) => {
             let client = pass.client().clone();
             request.extensions_mut().insert(client.clone());
             let mut response = next.run(request).instrument(span.clone()).await;
             if let Some(origin) = origin.and_then(|o| HeaderValue::try_from(o).ok()) {
-                response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                let headers = response.headers_mut();
+                headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                headers
+                    .insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+                headers.insert(header::VARY, HeaderValue::from_static("origin"));
             }
             // The pass is given back when the last byte has been sent, or nobody wants it any more.
             let held = (pass, exchange.clone(), span.clone());
@@ -150,7 +159,7 @@ async fn edge(State(app): State<Arc<App>>, mut request: Request, next: Next) -> 
             (Some(client), response)
         }
     };
-    let mut response = in_dialect(&path, response);
+    let mut response = in_dialect(dialect, response);
     secure(&mut response);
     let status = response.status().as_u16();
     exchange.answered(status);
@@ -182,15 +191,22 @@ fn admit(app: &App, request: &Request) -> Result<Admitted, Failure> {
 }
 
 /// What a browser asks before it lets a page of another origin ask.
-fn preflight(origin: Option<&str>) -> Response {
+fn preflight(origin: Option<&str>, asked: &HeaderMap) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     if let Some(origin) = origin.and_then(|o| HeaderValue::try_from(o).ok()) {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
-        let allowed = "authorization, content-type, x-api-key, anthropic-version, anthropic-beta";
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(allowed));
-        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        // An origin that is allowed may send what its client sends: those of OpenAI and Anthropic tell about themselves.
+        if let Some(wanted) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+        // A page of the web may ask a machine of its own network, once it has been allowed.
+        if asked.contains_key("access-control-request-private-network") {
+            headers.insert("access-control-allow-private-network", HeaderValue::from_static("true"));
+        }
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+        headers.insert(header::VARY, HeaderValue::from_static("origin, access-control-request-headers"));
     }
     response
 }
@@ -233,6 +249,11 @@ async fn read(request: Request, limits: &Limits) -> Result<Bytes, Failure> {
         let message = format!("the body is larger than {} bytes, which is this server's limit", limits.body);
         Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
     };
+    let coded = |coding: &&HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if let Some(coding) = request.headers().get(header::CONTENT_ENCODING).filter(coded) {
+        let message = format!("the body is coded as {coding:?}; send it as it is, without content-encoding");
+        return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", message));
+    }
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     let body = request.into_body();

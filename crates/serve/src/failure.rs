@@ -45,6 +45,15 @@ impl Failure {
         }
     }
 
+    /// The same of the field that this route has in place of another.
+    #[must_use]
+    pub(crate) fn renamed(mut self, from: &str, to: &str) -> Failure {
+        if self.param.as_deref() == Some(from) {
+            self.param = Some(to.to_owned());
+        }
+        self
+    }
+
     #[must_use]
     pub(crate) fn after(mut self, seconds: u64) -> Failure {
         self.retry_after = Some(seconds);
@@ -130,9 +139,10 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a route.
-    pub(crate) fn of_path(path: &str) -> Dialect {
+    /// The dialect of a route; `anthropic`: it is asked by one of Anthropic's clients.
+    pub(crate) fn of(path: &str, anthropic: bool) -> Dialect {
         match path {
+            _ if anthropic && path.starts_with("/v1/models") => Dialect::Anthropic,
             _ if path.starts_with("/api/") => Dialect::Ollama,
             _ if path.starts_with("/v1/messages") => Dialect::Anthropic,
             _ => Dialect::OpenAi,
@@ -141,8 +151,7 @@ impl Dialect {
 }
 
 /// Says a failure in the dialect of the route that it came from.
-pub(crate) fn in_dialect(path: &str, response: Response) -> Response {
-    let dialect = Dialect::of_path(path);
+pub(crate) fn in_dialect(dialect: Dialect, response: Response) -> Response {
     match response.extensions().get::<Failure>() {
         Some(failure) if dialect != Dialect::OpenAi => failure.clone().response(dialect),
         _ => response,
@@ -165,7 +174,10 @@ impl From<SubmitError> for Failure {
             ),
             SubmitError::EmptyPrompt => Failure::field("prompt", "empty_prompt", message),
             SubmitError::TokenOutOfRange { .. } => Failure::field("prompt", "token_out_of_range", message),
-            SubmitError::BadSampling { field, .. } => Failure::field(field, "out_of_range", message),
+            SubmitError::BadSampling { field, .. } => {
+                let field = field.split(' ').next().unwrap_or(field);
+                Failure::field(field, "out_of_range", message)
+            }
             _ => Failure::invalid(message),
         }
     }
@@ -187,7 +199,7 @@ impl From<sampan_facade::Error> for Failure {
             E::Dimensions { .. } => Failure::field("dimensions", "out_of_range", error.to_string()),
             E::NoFill { .. } => Failure::field("suffix", "unsuited_model", format!("suffix: {message}")),
             E::NoTemplate { .. } | E::Unsuited { .. } | E::Encode(_) => {
-                Failure::new(StatusCode::BAD_REQUEST, "unsuited_model", message)
+                Failure::field("model", "unsuited_model", message)
             }
             E::Memory { .. } => {
                 Failure::new(StatusCode::SERVICE_UNAVAILABLE, "out_of_memory", message).after(30)

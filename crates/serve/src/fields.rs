@@ -2,7 +2,9 @@
 //! been ignored, and is refused by name.
 
 use crate::failure::Failure;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
+use std::fmt;
 use std::ops::RangeInclusive;
 
 /// An object of which fields are taken one after the other. `null` is the same as nothing.
@@ -18,7 +20,7 @@ type Result<T> = std::result::Result<T, Failure>;
 impl Fields {
     /// Reads the body of a request.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Fields> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|e| {
+        let Plain(value) = serde_json::from_slice(bytes).map_err(|e| {
             Failure::new(
                 axum::http::StatusCode::BAD_REQUEST,
                 "invalid_json",
@@ -117,9 +119,19 @@ impl Fields {
 
     pub(crate) fn whole(&mut self, field: &str, range: RangeInclusive<i64>) -> Result<Option<i64>> {
         let Some(value) = self.take(field) else { return Ok(None) };
-        let whole = value.as_i64().or_else(|| value.as_f64().filter(|x| x.fract() == 0.0).map(|x| x as i64));
-        let Some(number) = whole else { return Err(self.wrong_type(field, "a whole number", &value)) };
-        self.within(field, number, range).map(Some)
+        let float = || value.as_f64().filter(|x| x.fract() == 0.0).map(|x| x as i128);
+        let whole = value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from)).or_else(float);
+        let Some(number) = whole else {
+            return Err(match value {
+                Value::Number(_) => {
+                    self.wrong(field, "wrong_type", format!("must be a whole number and is {value}"))
+                }
+                _ => self.wrong_type(field, "a whole number", &value),
+            });
+        };
+        let (low, high) = range.into_inner();
+        // What is within the range is as large as its ends at most.
+        self.within(field, number, i128::from(low)..=i128::from(high)).map(|number| Some(number as i64))
     }
 
     pub(crate) fn count(&mut self, field: &str, range: RangeInclusive<usize>) -> Result<Option<usize>> {
@@ -193,6 +205,73 @@ impl Fields {
                 "is not known here; leave it out, as it would have no effect",
             ))
         })
+    }
+}
+
+/// A JSON value of which no object has the same field twice: one of the two would be ignored.
+struct Plain(Value);
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Plain, D::Error> {
+        deserializer.deserialize_any(PlainVisitor).map(Plain)
+    }
+}
+
+struct PlainVisitor;
+
+impl<'de> Visitor<'de> for PlainVisitor {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> std::result::Result<Value, E> {
+        Ok(flag.into())
+    }
+
+    fn visit_i64<E>(self, number: i64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_u64<E>(self, number: u64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_f64<E>(self, number: f64) -> std::result::Result<Value, E> {
+        Ok(number.into())
+    }
+
+    fn visit_str<E>(self, text: &str) -> std::result::Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_string<E>(self, text: String) -> std::result::Result<Value, E> {
+        Ok(text.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> std::result::Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Plain(value)) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(values.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> std::result::Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = object.next_key::<String>()? {
+            let Plain(value) = object.next_value()?;
+            if map.contains_key(&name) {
+                return Err(de::Error::custom(format!("{name:?} is there twice")));
+            }
+            map.insert(name, value);
+        }
+        Ok(map.into())
     }
 }
 

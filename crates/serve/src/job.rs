@@ -228,13 +228,23 @@ impl Job {
         let alone = self.shape.as_ref().map(compile).transpose()?;
         // The shape by itself first: an error in it is then told by its own field.
         let shape = match &calls {
-            Some(calls) => Some(compile(calls)?),
+            // Of several tools it is told whose schema is at fault.
+            Some(calls) => {
+                Some(compile(calls).map_err(|failure| self.faulty_tool(&compile).unwrap_or(failure))?)
+            }
             None => alone,
         };
         let limit = self.max_reasoning.filter(|_| prompt.start != Start::Answer).and_then(|most| {
             ReasoningLimit::new(most, &prompt.format, &prompt.text, &loaded.speech.tokenizer)
         });
         Ok(Filter::boxed(shape, limit))
+    }
+
+    /// The failure of the first tool whose arguments' schema cannot be kept by itself.
+    fn faulty_tool(&self, compile: &dyn Fn(&Shape) -> Result<ConstraintState, Failure>) -> Option<Failure> {
+        let mut schemas = self.offer.as_ref()?.schemas();
+        schemas
+            .find_map(|(at, constraint)| compile(&Shape { constraint, field: format!("tools[{at}]") }).err())
     }
 
     /// The request of one of the answers.

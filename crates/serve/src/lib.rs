@@ -23,6 +23,7 @@ mod ollama;
 mod openai;
 mod options;
 mod page;
+mod rank;
 mod registry;
 mod routes;
 mod server;

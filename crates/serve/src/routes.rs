@@ -1,7 +1,7 @@
 //! Every route, and the name under which it is counted.
 
 use crate::app::App;
-use crate::{anthropic, ollama, openai, service, words};
+use crate::{anthropic, ollama, openai, rank, service, words};
 use axum::Router;
 use axum::routing::{delete, get, post};
 use std::sync::Arc;
@@ -32,13 +32,21 @@ pub(crate) fn all() -> Router<Arc<App>> {
         .route("/api/copy", post(ollama::store::not_here))
         .route("/api/create", post(ollama::store::not_here))
         .route("/api/push", post(ollama::store::not_here))
-        .route("/v1/rerank", post(words::rerank))
-        .route("/rerank", post(words::rerank))
+        .route("/v1/rerank", post(rank::rerank))
+        .route("/v2/rerank", post(rank::rerank))
+        .route("/rerank", post(rank::rerank))
+        .route("/v1/score", post(rank::score))
+        .route("/score", post(rank::score))
         .route("/tokenize", post(words::tokenize))
         .route("/tokenizer_info", get(words::tokenizer_info))
         .route("/detokenize", post(words::detokenize))
         .route("/apply-template", post(words::apply_template))
         .route("/health", get(service::health))
+        .route("/v1/health", get(service::health))
+        .route("/ping", get(service::health).post(service::health))
+        .route("/load", get(service::load))
+        .route("/version", get(ollama::models::version))
+        .route("/props", get(service::props))
         .route("/metrics", get(service::metrics))
         .route("/openapi.json", get(service::openapi))
         .route("/", get(service::page))
@@ -46,7 +54,7 @@ pub(crate) fn all() -> Router<Arc<App>> {
 }
 
 /// Paths that are counted under their own name.
-pub(crate) const PATHS: [&str; 33] = [
+pub(crate) const PATHS: [&str; 41] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/responses",
@@ -70,17 +78,35 @@ pub(crate) const PATHS: [&str; 33] = [
     "/api/create",
     "/api/push",
     "/v1/rerank",
+    "/v2/rerank",
     "/rerank",
+    "/v1/score",
+    "/score",
     "/tokenize",
     "/detokenize",
     "/tokenizer_info",
     "/apply-template",
     "/health",
+    "/v1/health",
+    "/ping",
+    "/load",
+    "/version",
+    "/props",
     "/metrics",
     "/openapi.json",
     "/v1/models/{name}",
     "/",
 ];
+
+/// The route that a path which is none was probably meant for: with `/v1` before it or once less, or other slashes.
+pub(crate) fn meant(path: &str) -> Option<&'static str> {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let path = format!("/{}", parts.join("/")).to_lowercase();
+    let with = format!("/v1{path}");
+    let without = path.strip_prefix("/v1").or_else(|| path.strip_prefix("/api")).unwrap_or(&path);
+    let known = |wanted: &str| PATHS.iter().find(|known| **known == wanted && **known != "/").copied();
+    known(&path).or_else(|| known(&with)).or_else(|| known(without))
+}
 
 /// The route's name for counts and logs: what strangers make up is not repeated.
 pub(crate) fn name(path: &str) -> &'static str {

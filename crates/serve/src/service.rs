@@ -76,6 +76,32 @@ fn readiness(models: &[Listed], adapters: &[ListedAdapter], lazy: bool) -> &'sta
     }
 }
 
+/// Answers that are being made or wait, as vLLM tells those who spread requests over servers.
+pub(crate) async fn load(State(app): State<Arc<App>>) -> Response {
+    let models = app.registry.list();
+    let engines = models.iter().filter_map(|listed| listed.loaded.as_ref()?.engine());
+    let load: usize = engines.map(|engine| engine.stats()).map(|stats| stats.running + stats.waiting).sum();
+    json_body(&json!({"server_load": load}))
+}
+
+/// What llama.cpp tells of the model that answers requests which name none.
+pub(crate) async fn props(State(app): State<Arc<App>>) -> Result<Response, Failure> {
+    let loaded = app.registry.get(None).await?;
+    let (speech, tokenizer) = (&loaded.speech, &loaded.speech.tokenizer);
+    let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
+    Ok(json_body(&json!({
+        "default_generation_settings": {"n_ctx": loaded.prepared.context},
+        "total_slots": app.registry.options.streams,
+        "model_alias": loaded.name,
+        "model_path": loaded.prepared.name,
+        "modalities": {"vision": false, "audio": false},
+        "bos_token": text(tokenizer.bos()),
+        "eos_token": text(tokenizer.eos().first().copied()),
+        "chat_template": speech.template(false).ok().map(sampan_text::ChatTemplate::source),
+        "build_info": concat!("sampan ", env!("CARGO_PKG_VERSION")),
+    })))
+}
+
 /// Prometheus text.
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let mut response = app.metrics.text(&app.registry).into_response();

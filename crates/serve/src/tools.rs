@@ -57,6 +57,12 @@ impl Offer {
         if choice.none {
             return Ok(None);
         }
+        let name = |at: usize| list[at]["function"]["name"].as_str();
+        if let Some(at) = (1..list.len()).find(|&at| (0..at).any(|before| name(before) == name(at))) {
+            let field = format!("tools[{at}]");
+            let message = format!("{field} has the name of another tool, {:?}", name(at).unwrap_or_default());
+            return Err(Failure::field(field, "contradiction", message));
+        }
         let list = Value::Array(list);
         let tools = Tools::from_json(&list);
         if let Some(unknown) = choice.only.iter().flatten().find(|name| tools.get(name).is_none()) {
@@ -66,6 +72,15 @@ impl Offer {
         }
         let parallel = parallel && !choice.single;
         Ok(Some(Offer { list, tools, choice, parallel, field: field.to_owned() }))
+    }
+
+    /// The number of each tool in the request, and the shape of its arguments, where it has one.
+    pub(crate) fn schemas(&self) -> impl Iterator<Item = (usize, Constraint)> {
+        let list = self.list.as_array().into_iter().flatten().enumerate();
+        list.filter_map(|(at, tool)| {
+            let schema = tool["function"].get("parameters").filter(|schema| schema.is_object())?;
+            Some((at, Constraint::JsonSchema(schema.clone())))
+        })
     }
 
     /// What the calls of an answer must look like, if anything is asked of them; `shape` is what its text must look like

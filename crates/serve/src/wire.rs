@@ -19,8 +19,8 @@ const MOST_TOKENS: usize = 1 << 24;
 
 /// Sampling as OpenAI's APIs and those like them name it, and what vLLM and llama.cpp add to it.
 pub(crate) fn sampling(fields: &mut Fields) -> Result<Asked> {
-    let max_tokens = fields.count("max_tokens", 0..=MOST_TOKENS)?;
-    let completion = fields.count("max_completion_tokens", 0..=MOST_TOKENS)?;
+    let max_tokens = most(fields, "max_tokens")?;
+    let completion = most(fields, "max_completion_tokens")?;
     if max_tokens.is_some() && completion.is_some() && max_tokens != completion {
         return Err(fields.wrong(
             "max_tokens",
@@ -51,6 +51,12 @@ pub(crate) fn sampling(fields: &mut Fields) -> Result<Asked> {
         context: None,
     };
     Ok(asked)
+}
+
+/// A number of tokens; -1, as llama.cpp and LM Studio have it, for as many as the context holds.
+fn most(fields: &mut Fields, field: &str) -> Result<Option<usize>> {
+    let number = fields.whole(field, -1..=MOST_TOKENS as i64)?;
+    Ok(number.map(|number| usize::try_from(number).unwrap_or(MOST_TOKENS)))
 }
 
 /// `top_k`, where -1 and 0 both mean all.
@@ -141,7 +147,7 @@ pub(crate) fn harmless(fields: &mut Fields) -> Result<()> {
 }
 
 /// A token's text as it stands by itself.
-fn token_text(loaded: &Loaded, token: u32) -> (String, Vec<u8>) {
+pub(crate) fn token_text(loaded: &Loaded, token: u32) -> (String, Vec<u8>) {
     let bytes = loaded.speech.tokenizer.token_bytes(token).unwrap_or_default().to_vec();
     (String::from_utf8_lossy(&bytes).into_owned(), bytes)
 }

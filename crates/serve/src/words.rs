@@ -1,40 +1,98 @@
-//! Routes about words and texts that generate nothing: tokens, templates, rankings.
+//! Routes about words and texts that generate nothing: tokens and templates.
 
 use crate::app::{App, Asked};
 use crate::failure::Failure;
-use crate::fields::kind;
+use crate::fields::Fields;
+use crate::loaded::Loaded;
 use crate::openai::messages::{self as chat, End};
 use crate::service::json_body;
 use crate::{messages, thinking, wire};
 use axum::extract::State;
 use axum::response::Response;
-use sampan_facade::DEFAULT_INSTRUCT;
-use sampan_text::Special;
-use serde_json::{Value, json};
+use sampan_text::{Prompt, Special};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
-/// Documents that one request may bring.
-const MOST_DOCUMENTS: usize = 1024;
+/// A conversation that is to be rendered, and nothing more.
+struct Conversation {
+    messages: Value,
+    tools: Option<Value>,
+    end: End,
+    vars: Map<String, Value>,
+}
 
-/// `{prompt | content, add_special_tokens, parse_special}` to `{tokens, count}`.
+impl Conversation {
+    /// `messages`, `tools`, `chat_template_kwargs`, `add_generation_prompt`, `continue_final_message`.
+    fn of(fields: &mut Fields, loaded: &Loaded) -> Result<Conversation, Failure> {
+        let messages = chat::messages(fields)?;
+        let tools = fields.list("tools")?.map(Value::Array);
+        let end = chat::end(fields, &messages)?;
+        let vars = thinking::variables(loaded, fields)?;
+        Ok(Conversation { messages: Value::Array(messages::for_template(&messages)), tools, end, vars })
+    }
+
+    fn render(&self, loaded: &Loaded) -> Result<Prompt, Failure> {
+        let (speech, tools) = (&loaded.speech, self.tools.as_ref());
+        Ok(match self.end {
+            End::Open => speech.render_open(&self.messages, tools, &self.vars)?,
+            End::Answer => speech.render(&self.messages, tools, &self.vars, true)?,
+            End::Closed => speech.render(&self.messages, tools, &self.vars, false)?,
+        })
+    }
+}
+
+/// What is to be made tokens of.
+enum Words {
+    Text { text: String, begin: bool, special: Special },
+    Conversation(Conversation),
+}
+
+impl Words {
+    fn of(fields: &mut Fields, loaded: &Loaded) -> Result<Words, Failure> {
+        if fields.see("messages").is_some() {
+            return Ok(Words::Conversation(Conversation::of(fields, loaded)?));
+        }
+        let text = match fields.text("prompt")? {
+            Some(text) => text,
+            None => fields.text("content")?.ok_or_else(|| fields.missing("prompt"))?,
+        };
+        let begin = fields.flag("add_special_tokens")?.unwrap_or(true);
+        let special =
+            if fields.flag("parse_special")?.unwrap_or(true) { Special::Parse } else { Special::AsText };
+        Ok(Words::Text { text, begin, special })
+    }
+
+    fn encode(&self, loaded: &Loaded) -> Result<Vec<u32>, Failure> {
+        let tokenizer = &loaded.speech.tokenizer;
+        Ok(match self {
+            Words::Text { text, begin: true, special } => loaded.speech.encode_text(text, *special)?.ids,
+            Words::Text { text, begin: false, special } => {
+                tokenizer.encode(text, *special).map_err(sampan_facade::Error::Encode)?
+            }
+            Words::Conversation(conversation) => {
+                let prompt = conversation.render(loaded)?;
+                tokenizer.encode_prompt(&prompt).map_err(sampan_facade::Error::Encode)?
+            }
+        })
+    }
+}
+
+/// `{prompt | content, add_special_tokens, parse_special}`, or what `/apply-template` takes, to `{tokens, count}`; with
+/// `return_token_strs` their texts beside them.
 pub(crate) async fn tokenize(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let mut fields = asked.fields;
     let model = fields.text("model")?;
-    let text = match fields.text("prompt")? {
-        Some(text) => text,
-        None => fields.text("content")?.ok_or_else(|| fields.missing("prompt"))?,
-    };
-    let begin = fields.flag("add_special_tokens")?.unwrap_or(true);
-    let special =
-        if fields.flag("parse_special")?.unwrap_or(true) { Special::Parse } else { Special::AsText };
-    fields.finish()?;
+    let with_texts = fields.flag("return_token_strs")?.unwrap_or(false);
     let loaded = app.registry.get(model.as_deref()).await?;
+    let words = Words::of(&mut fields, &loaded)?;
+    fields.finish()?;
     let encoded = tokio::task::spawn_blocking(move || {
-        let ids = match begin {
-            true => loaded.speech.encode_text(&text, special)?.ids,
-            false => loaded.speech.tokenizer.encode(&text, special).map_err(sampan_facade::Error::Encode)?,
-        };
-        Ok::<_, Failure>(json!({"tokens": ids, "count": ids.len(), "max_model_len": loaded.prepared.context}))
+        let ids = words.encode(&loaded)?;
+        let mut body = json!({"tokens": ids, "count": ids.len(), "max_model_len": loaded.prepared.context});
+        if with_texts {
+            body["token_strs"] = ids.iter().map(|&id| wire::token_text(&loaded, id).0).collect();
+        }
+        Ok::<_, Failure>(body)
     });
     Ok(json_body(&encoded.await.map_err(|e| Failure::internal(e.to_string()))??))
 }
@@ -71,71 +129,13 @@ pub(crate) async fn detokenize(State(app): State<Arc<App>>, asked: Asked) -> Res
     Ok(json_body(&json!({"prompt": text, "content": text})))
 }
 
-/// `{messages, chat_template_kwargs, add_generation_prompt, continue_final_message}` to `{prompt}`.
+/// `{messages, tools, chat_template_kwargs, add_generation_prompt, continue_final_message}` to `{prompt}`.
 pub(crate) async fn apply_template(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let mut fields = asked.fields;
     let model = fields.text("model")?;
-    let messages = chat::messages(&mut fields)?;
-    let tools = fields.list("tools")?.map(Value::Array);
-    let end = chat::end(&mut fields, &messages)?;
-    let messages = Value::Array(messages::for_template(&messages));
     let loaded = app.registry.get(model.as_deref()).await?;
-    let vars = thinking::variables(&loaded, &mut fields)?;
+    let conversation = Conversation::of(&mut fields, &loaded)?;
     fields.finish()?;
-    let prompt = match end {
-        End::Open => loaded.speech.render_open(&messages, tools.as_ref(), &vars)?,
-        End::Answer => loaded.speech.render(&messages, tools.as_ref(), &vars, true)?,
-        End::Closed => loaded.speech.render(&messages, tools.as_ref(), &vars, false)?,
-    };
+    let prompt = conversation.render(&loaded)?;
     Ok(json_body(&json!({"prompt": prompt.text()})))
-}
-
-/// `{query, documents, top_n, return_documents}` to `{results: [{index, relevance_score}]}`, the best first.
-pub(crate) async fn rerank(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
-    let mut fields = asked.fields;
-    let model = fields.text("model")?;
-    let query = fields.need_text("query")?;
-    let list = fields.list("documents")?.ok_or_else(|| fields.missing("documents"))?;
-    if list.is_empty() || list.len() > MOST_DOCUMENTS {
-        let why = format!("has {} entries; 1 to {MOST_DOCUMENTS} are taken", list.len());
-        return Err(fields.wrong("documents", "out_of_range", why));
-    }
-    let document = |(at, value): (usize, Value)| match value {
-        Value::String(text) => Ok(text),
-        Value::Object(mut map) if map.len() == 1 && map.get("text").is_some_and(Value::is_string) => {
-            Ok(map.remove("text").and_then(|t| t.as_str().map(str::to_owned)).unwrap_or_default())
-        }
-        other => {
-            let why = format!("must be a string or an object with a text, and is {}", kind(&other));
-            Err(fields.wrong(&format!("documents[{at}]"), "wrong_type", why))
-        }
-    };
-    let documents: Vec<String> = list.into_iter().enumerate().map(document).collect::<Result<_, _>>()?;
-    let top = fields.count("top_n", 1..=usize::MAX >> 1)?.unwrap_or(documents.len());
-    let with_text = fields.flag("return_documents")?.unwrap_or(false);
-    let instruct = fields.text("instruct")?.unwrap_or_else(|| DEFAULT_INSTRUCT.to_owned());
-    fields.finish()?;
-    let loaded = app.registry.get(model.as_deref()).await?;
-    let name = loaded.name.clone();
-    let scored = tokio::task::spawn_blocking(move || {
-        loaded.rerank(&instruct, &query, &documents).map(|scores| (scores, documents))
-    });
-    let (scores, documents) = scored.await.map_err(|e| Failure::internal(e.to_string()))??;
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|&a, &b| scores[b].score.total_cmp(&scores[a].score));
-    let result = |&index: &usize| {
-        let mut value = json!({"index": index, "relevance_score": scores[index].score});
-        if with_text {
-            value["document"] = json!({"text": documents[index]});
-        }
-        value
-    };
-    let results: Vec<Value> = order.iter().take(top).map(result).collect();
-    let tokens: usize = scores.iter().map(|s| s.tokens).sum();
-    Ok(json_body(&json!({
-        "id": wire::id("rerank-"),
-        "model": name,
-        "results": results,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })))
 }

@@ -187,6 +187,23 @@ fn schemas_grammars_and_choices() {
 }
 
 #[test]
+fn json_has_the_white_space_of_people_and_programs_and_no_more() {
+    let schema =
+        json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "integer"}}}});
+    plain(
+        Constraint::JsonSchema(schema),
+        &[
+            r#"{"a":[1,2]}"#,
+            r#"{"a": [1, 2]}"#,
+            r#"{ "a" :  [ 1 ,  2 ] }"#,
+            "{\n  \"a\": [\n    1,\n    2\n  ]\n}",
+            "{\r\n\t\"a\": [\r\n\t\t1\r\n\t]\r\n}",
+        ],
+        &["{   ", "{\n\n", "{ \n", "{\"a\": [1   ", &format!("{{\n{}", " ".repeat(41))],
+    );
+}
+
+#[test]
 fn constraints_begin_after_the_reasoning() {
     let json = Constraint::JsonObject;
     let think = format(ToolFormat::Hermes);

@@ -27,6 +27,40 @@ test("events are the same however the bytes are cut", async () => {
   assert.deepEqual(await read([...bytes].map((byte) => Uint8Array.of(byte))), expected);
 });
 
+/** What a stream says by the letter of the standard, read at once and slowly. */
+function reference(text) {
+  const lines = text.replaceAll("\r\n", "\n").replaceAll("\r", "\n").split("\n");
+  const found = [];
+  let data = [];
+  for (const line of lines.slice(0, -1)) {
+    if (line === "" && data.length > 0) found.push(data.splice(0).join("\n"));
+    else if (line.startsWith("data: ")) data.push(line.slice(6));
+    else if (line.startsWith("data:")) data.push(line.slice(5));
+  }
+  return found;
+}
+
+test("any bytes at all, cut anywhere, are read as the standard has it", async () => {
+  const pieces = ["data:", "data: ", "data", ":", " ", "\n", "\n\n", "\r", "\r\n", "event: x", "id: 1", "[DONE]", "{", "é", "🚣", "\u0000", "\ud800"].map((piece) => [...new TextEncoder().encode(piece)]);
+  // A generator of our own, so that a failure can be had again.
+  let state = 1;
+  const random = (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+  for (let round = 0; round < 3000; round += 1) {
+    const bytes = Uint8Array.from(Array.from({ length: random(24) }, () => (random(8) === 0 ? [random(256)] : pieces[random(pieces.length)])).flat());
+    const chunks = [];
+    for (let at = 0; at < bytes.length; ) {
+      const end = at + 1 + random(6);
+      chunks.push(bytes.slice(at, end));
+      at = end;
+    }
+    const expected = reference(new TextDecoder().decode(bytes));
+    assert.deepEqual(await read(chunks), expected, `round ${round}: ${JSON.stringify([...bytes])}`);
+  }
+});
+
 test("an event that did not end is none", async () => {
   assert.deepEqual(await read([new TextEncoder().encode("data: 1\n\ndata: 2\n")]), ["1"]);
 });

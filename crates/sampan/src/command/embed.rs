@@ -59,8 +59,12 @@ pub(crate) fn run(args: EmbedArgs, context: &Context) -> Result<()> {
     let mut bar = LoadingBar::new(context.terminal, false);
     let mut embedder = Embedder::load(prepared, args.pooling, &mut |done, total| bar.update(done, total))?;
     drop(bar);
-    let options =
-        EmbedOptions { instruct: args.instruct, dimensions: args.dimensions, normalize: !args.no_normalize };
+    let options = EmbedOptions {
+        instruct: args.instruct,
+        dimensions: args.dimensions,
+        normalize: !args.no_normalize,
+        ..EmbedOptions::default()
+    };
     let data = embedder.embed(&texts, &options)?;
     let dimensions = options.dimensions.unwrap_or(embedder.dimensions());
     let bytes = match args.format {
@@ -90,7 +94,7 @@ fn json(model: &str, dimensions: usize, data: &[Embedding]) -> Result<String> {
     let wrong = |e: serde_json::Error| AppError::internal(e);
     let model = serde_json::to_string(model).map_err(wrong)?;
     let mut text = format!("{{\"model\": {model}, \"dimensions\": {dimensions}, \"data\": [\n");
-    for (index, Embedding { tokens, vector }) in data.iter().enumerate() {
+    for (index, Embedding { tokens, vector, .. }) in data.iter().enumerate() {
         let item = Item { index, tokens: *tokens, embedding: vector };
         let comma = if index + 1 < data.len() { "," } else { "" };
         let _ = writeln!(text, "{}{comma}", serde_json::to_string(&item).map_err(wrong)?);

@@ -1,92 +1,19 @@
 //! `sampan embed` and `sampan rerank` against what transformers computes with the same weights.
 
 use crate::support::Folder;
+use sampan_fixtures::embedding::{self, bytes, tensors, values};
 use sampan_kernels::Format;
 use sampan_weights::{Array, Dtype, Value as Gguf, gguf, safetensors};
 use serde_json::Value;
-use std::path::Path;
 
-/// What `tools/fixtures/embedding.py` wrote.
 fn fixture(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/embedding").join(name);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    embedding::fixture(name).unwrap()
 }
 
-/// The twin of `values` in `tools/fixtures/embedding.py`.
-fn values(name: &str, count: usize) -> Vec<f32> {
-    let fnv = |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-    let state = name.bytes().fold(0xCBF2_9CE4_8422_2325, fnv);
-    let unit = |index: u64| {
-        let z = state.wrapping_add((index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let number = ((z ^ (z >> 31)) >> 44) as i64 - (1 << 19);
-        number as f32 / (1 << 19) as f32
-    };
-    let scaled = |x: f32| match name {
-        _ if name.ends_with("norm.weight") => 1.0 + x / 8.0,
-        _ if name.contains("embed_tokens") => x / 8.0,
-        _ => x / 2.0,
-    };
-    (0..count as u64).map(unit).map(scaled).collect()
-}
-
-/// A tensor: Hugging Face's name, GGUF's, and its shape.
-type Named = (String, String, Vec<usize>);
-
-fn tensors(config: &Value) -> Vec<Named> {
-    let size = |key: &str| config[key].as_u64().unwrap() as usize;
-    let (hidden, ffn, head) = (size("hidden_size"), size("intermediate_size"), size("head_dim"));
-    let (q, kv) = (size("num_attention_heads") * head, size("num_key_value_heads") * head);
-    let vocab = size("vocab_size");
-    let mut all = vec![
-        ("model.embed_tokens.weight".to_owned(), "token_embd.weight".to_owned(), vec![vocab, hidden]),
-        ("model.norm.weight".to_owned(), "output_norm.weight".to_owned(), vec![hidden]),
-    ];
-    for layer in 0..size("num_hidden_layers") {
-        let rows: [(&str, &str, &[usize]); 11] = [
-            ("input_layernorm", "attn_norm", &[hidden]),
-            ("self_attn.q_proj", "attn_q", &[q, hidden]),
-            ("self_attn.k_proj", "attn_k", &[kv, hidden]),
-            ("self_attn.v_proj", "attn_v", &[kv, hidden]),
-            ("self_attn.o_proj", "attn_output", &[hidden, q]),
-            ("self_attn.q_norm", "attn_q_norm", &[head]),
-            ("self_attn.k_norm", "attn_k_norm", &[head]),
-            ("post_attention_layernorm", "ffn_norm", &[hidden]),
-            ("mlp.gate_proj", "ffn_gate", &[ffn, hidden]),
-            ("mlp.up_proj", "ffn_up", &[ffn, hidden]),
-            ("mlp.down_proj", "ffn_down", &[hidden, ffn]),
-        ];
-        all.extend(rows.map(|(ours, theirs, shape)| {
-            let name = format!("model.layers.{layer}.{ours}.weight");
-            (name, format!("blk.{layer}.{theirs}.weight"), shape.to_vec())
-        }));
-    }
-    all
-}
-
-fn bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
-}
-
-/// The model as a Hugging Face folder. `prefix`: before the names; without one, as embedding models are published,
-/// there is no head either.
+/// The model as a Hugging Face folder.
 pub(crate) fn write_folder(folder: &Folder, prefix: &str) {
-    let mut config = fixture("expected.json")["config"].clone();
-    let tensors = tensors(&config);
-    config["tie_word_embeddings"] = (!prefix.is_empty()).into();
-    folder.write("model/config.json", config.to_string());
-    folder.write("model/tokenizer.json", fixture("tokenizer.json").to_string());
-    let f32s = Dtype::Block(Format::F32);
-    let name = |(ours, ..): &Named| format!("{prefix}{}", ours.strip_prefix("model.").unwrap());
-    let mut writer = safetensors::Writer::new();
-    tensors.iter().for_each(|t| writer.tensor(&name(t), &t.2, f32s).unwrap());
-    let mut file = writer.create(&folder.path("model/model.safetensors")).unwrap();
-    for tensor in &tensors {
-        let values = values(&tensor.0, tensor.2.iter().product());
-        file.append(&name(tensor), &bytes(&values)).unwrap();
-    }
-    file.finish().unwrap();
+    std::fs::create_dir_all(folder.path("model")).unwrap();
+    embedding::write_folder(&folder.path("model"), prefix).unwrap();
 }
 
 /// The model as `model.gguf`; `labels`: with a head of these words' rows.

@@ -2,8 +2,11 @@
 //! the page's owner has pointed at it (DNS rebinding), or across origins. Neither gets in.
 
 use crate::failure::Failure;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use std::net::IpAddr;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// Names and origins that are allowed beside the machine's own.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +20,9 @@ pub(crate) struct Origins {
 impl Origins {
     /// Checks `Host` and `Origin`. Gives the origin to be named in the answer, if a page of another one asks.
     pub(crate) fn check(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<String>, Failure> {
+        if headers.get_all(header::HOST).iter().nth(1).is_some() {
+            return Err(Failure::invalid("the request names more than one host"));
+        }
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let host = uri.authority().map(|a| a.as_str()).or(text(header::HOST)).unwrap_or_default();
         let name = without_port(host);
@@ -24,12 +30,29 @@ impl Origins {
             || name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
             || self.hosts.iter().any(|h| h.eq_ignore_ascii_case(name));
         if !known {
-            let message = format!(
-                "this server is not called {name:?}; start it with --host-name {name} if it should be"
-            );
+            let message = match name {
+                "" => "the request names no host; send the header".to_owned(),
+                name => {
+                    format!(
+                        "this server is not called {name:?}; start it with --host-name {name} if it should be"
+                    )
+                }
+            };
             return Err(Failure::new(StatusCode::FORBIDDEN, "unknown_host", message));
         }
-        let Some(origin) = headers.get(header::ORIGIN) else { return Ok(None) };
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            // A picture or a script that another page names comes without an origin, and may not do anything here either.
+            let embedded =
+                text(SEC_FETCH_SITE) == Some("cross-site") && text(SEC_FETCH_MODE) != Some("navigate");
+            return match embedded {
+                true => Err(Failure::new(
+                    StatusCode::FORBIDDEN,
+                    "unknown_origin",
+                    "other pages may not embed this server",
+                )),
+                false => Ok(None),
+            };
+        };
         let origin = origin.to_str().unwrap_or_default();
         let own = origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host));
         if own {
@@ -89,5 +112,25 @@ mod tests {
         ] {
             assert_eq!(check(host, origin), outcome, "{host} {origin}");
         }
+    }
+
+    #[test]
+    fn what_other_pages_embed_stays_out_and_links_to_this_server_work() {
+        let check = |headers: &[(&'static str, &'static str)]| {
+            let pair = |(name, value): &(&'static str, &'static str)| {
+                (name.parse().unwrap(), value.parse().unwrap())
+            };
+            let mut map = HeaderMap::new();
+            headers.iter().map(pair).for_each(|(name, value): (HeaderName, _)| {
+                map.append(name, value);
+            });
+            Origins::default().check(&map, &"/".parse().unwrap()).map(|_| ()).map_err(|f| f.status.as_u16())
+        };
+        let host = ("host", "localhost");
+        let (cross, same) = (("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-origin"));
+        assert_eq!(check(&[host, cross, ("sec-fetch-mode", "no-cors")]), Err(403));
+        assert_eq!(check(&[host, cross, ("sec-fetch-mode", "navigate")]), Ok(()));
+        assert_eq!(check(&[host, same, ("sec-fetch-mode", "no-cors")]), Ok(()));
+        assert_eq!(check(&[host, host]), Err(400));
     }
 }

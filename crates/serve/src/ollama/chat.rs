@@ -1,21 +1,22 @@
 //! `/api/chat` and `/api/generate`.
 
 use super::{keep_alive, options, timestamp};
-use crate::answer::{Answer, Call, Choice, Cost, Ending, Finish, Part, Piece, ToolCall};
+use crate::answer::{Answer, Call, Choice, Cost, Ending, Finish, Part, Piece, Scored, ToolCall};
 use crate::app::{App, Asked};
 use crate::failure::{Dialect, Failure};
 use crate::fields::Fields;
 use crate::generate;
 use crate::job::{Input, Job, Overflow};
 use crate::loaded::Loaded;
+use crate::registry::KeepAlive;
 use crate::service::json_body;
 use crate::stream::{self, Form, Frame, Frames};
-use crate::{messages, openai, shape, thinking, tools};
+use crate::{messages, openai, shape, thinking, tools, wire};
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -145,19 +146,33 @@ async fn respond(
     }
     let keep = keep_alive(&mut fields)?;
     let shape = shape::of_format(&mut fields)?;
+    let logprobs = fields.flag("logprobs")?.unwrap_or(false);
+    let top = fields.count("top_logprobs", 0..=20)?;
+    if top.is_some_and(|n| n > 0) && !logprobs {
+        return Err(fields.wrong("top_logprobs", "contradiction", "needs logprobs: true"));
+    }
+    let logprobs = logprobs.then_some(top.unwrap_or(0));
     fields.finish()?;
-    let lines =
-        Lines { model: loaded.name.clone(), route, begun, cost: Cost::default(), dropped: None, call: None };
+    let mut lines = Lines {
+        loaded: loaded.clone(),
+        route,
+        begun,
+        cost: Cost::default(),
+        dropped: None,
+        call: None,
+        scores: logprobs.map(|_| Vec::new()),
+    };
     if keep.is_some() {
         app.registry.keep(Some(&loaded.name), keep)?;
     }
     let Some(job) = job else {
         let mut value = lines.object(Part::Content, "");
         value["done"] = true.into();
-        value["done_reason"] = "load".into();
+        let unload = keep == Some(KeepAlive::For(Duration::ZERO));
+        value["done_reason"] = if unload { "unload" } else { "load" }.into();
         return Ok(json_body(&value));
     };
-    let job = Job { asked, client, shape, ..job };
+    let job = Job { asked, client, shape, logprobs, ..job };
     let mut answer = generate::start(app, loaded, vec![job]).await?;
     let dropped = answer.dropped.map(openai::dropped);
     let lines = Lines { cost: Cost::new(answer.prompt_tokens), dropped, ..lines };
@@ -171,6 +186,7 @@ async fn respond(
 
 fn whole(mut lines: Lines, _: &Answer, choice: &Choice) -> Result<Value> {
     let ending = choice.ending()?;
+    lines.score(&choice.scores);
     let mut value = lines.last(ending, &choice.content);
     if !choice.reasoning.is_empty() {
         let place = if lines.route == Route::Chat { &mut value["message"] } else { &mut value };
@@ -184,7 +200,7 @@ fn whole(mut lines: Lines, _: &Answer, choice: &Choice) -> Result<Value> {
 
 /// The lines of a streamed answer.
 struct Lines {
-    model: String,
+    loaded: Arc<Loaded>,
     route: Route,
     begun: Instant,
     cost: Cost,
@@ -192,6 +208,8 @@ struct Lines {
     dropped: Option<Value>,
     /// The call that is being written: lines only hold whole ones.
     call: Option<ToolCall>,
+    /// Scores that go with the next line; `None` where they are not wanted.
+    scores: Option<Vec<Scored>>,
 }
 
 /// A call in Ollama's form, with its arguments as an object.
@@ -202,9 +220,13 @@ fn tool_call(call: &ToolCall) -> Value {
 }
 
 impl Lines {
-    fn object(&self, part: Part, text: &str) -> Value {
+    fn score(&mut self, more: &[Scored]) {
+        self.scores.iter_mut().for_each(|scores| scores.extend_from_slice(more));
+    }
+
+    fn object(&mut self, part: Part, text: &str) -> Value {
         let mut value =
-            json!({"model": self.model, "created_at": timestamp(SystemTime::now()), "done": false});
+            json!({"model": self.loaded.name, "created_at": timestamp(SystemTime::now()), "done": false});
         let (content, thinking) = if part == Part::Content { (text, "") } else { ("", text) };
         match self.route {
             Route::Chat => value["message"] = json!({"role": "assistant", "content": content}),
@@ -213,6 +235,9 @@ impl Lines {
         if !thinking.is_empty() {
             let place = if self.route == Route::Chat { &mut value["message"] } else { &mut value };
             place["thinking"] = thinking.into();
+        }
+        if let Some(scores) = self.scores.as_mut().map(std::mem::take).filter(|scores| !scores.is_empty()) {
+            value["logprobs"] = wire::chat_logprobs(&self.loaded, &scores)["content"].take();
         }
         value
     }
@@ -251,19 +276,28 @@ impl Lines {
 impl Frames for Lines {
     fn piece(&mut self, _: usize, piece: Piece) -> Vec<Frame> {
         match piece {
-            Piece::Text { part, text, .. } => vec![Frame::data(self.object(part, &text))],
-            Piece::Ended(ending) => vec![Frame::data(self.last(&ending, ""))],
-            Piece::Call(Call::Start { id, name, .. }, _) => {
+            Piece::Text { part, text, scores } => {
+                self.score(&scores);
+                vec![Frame::data(self.object(part, &text))]
+            }
+            Piece::Ended(ending) => {
+                self.score(&ending.scores);
+                vec![Frame::data(self.last(&ending, ""))]
+            }
+            Piece::Call(Call::Start { id, name, .. }, scores) => {
+                self.score(&scores);
                 self.call = Some(ToolCall { id, name, arguments: String::new() });
                 Vec::new()
             }
-            Piece::Call(Call::Arguments { json, .. }, _) => {
+            Piece::Call(Call::Arguments { json, .. }, scores) => {
+                self.score(&scores);
                 if let Some(call) = &mut self.call {
                     call.arguments.push_str(&json);
                 }
                 Vec::new()
             }
-            Piece::Call(Call::End, _) => {
+            Piece::Call(Call::End, scores) => {
+                self.score(&scores);
                 let mut value = self.object(Part::Content, "");
                 value["message"]["tool_calls"] = self.call.take().iter().map(tool_call).collect();
                 vec![Frame::data(value)]

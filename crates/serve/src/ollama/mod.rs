@@ -14,6 +14,14 @@ use sampan_text::strftime;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
+/// The name of a model, in its newer field or in its older one.
+fn name(fields: &mut Fields) -> Result<String, Failure> {
+    match fields.text("model")?.or(fields.text("name")?) {
+        Some(name) => Ok(name),
+        None => Err(fields.missing("model")),
+    }
+}
+
 /// `keep_alive`: seconds, or a text such as `5m`; below 0 for ever.
 fn keep_alive(fields: &mut Fields) -> Result<Option<KeepAlive>, Failure> {
     let seconds = match fields.take("keep_alive") {

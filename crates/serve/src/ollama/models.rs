@@ -1,12 +1,13 @@
 //! What models there are, in Ollama's words, and its vectors.
 
 use super::identity::Identity;
-use super::{keep_alive, timestamp};
+use super::{keep_alive, name, timestamp};
 use crate::app::{App, Asked};
 use crate::failure::Failure;
 use crate::fields::Fields;
 use crate::loaded::Loaded;
 use crate::openai::embeddings::texts;
+use crate::openai::warnings;
 use crate::registry::{KeepAlive, Listed};
 use crate::service::json_body;
 use axum::extract::State;
@@ -69,10 +70,7 @@ pub(crate) async fn ps(State(app): State<Arc<App>>) -> Response {
 
 pub(crate) async fn show(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let mut fields = asked.fields;
-    let model = match fields.text("model")? {
-        Some(model) => model,
-        None => fields.need_text("name")?,
-    };
+    let model = name(&mut fields)?;
     fields.flag("verbose")?;
     fields.finish()?;
     let loaded = app.registry.get(Some(&model)).await?;
@@ -141,24 +139,40 @@ pub(crate) async fn embed(State(app): State<Arc<App>>, asked: Asked) -> Result<R
     let begun = Instant::now();
     let mut fields = asked.fields;
     let texts = texts(&mut fields)?;
-    let dimensions = fields.count("dimensions", 1..=1 << 20)?;
-    fields.only("truncate", &[json!(false)])?;
-    let (name, embedded) = vectors(&app, fields, texts, dimensions).await?;
+    let options = EmbedOptions {
+        dimensions: fields.count("dimensions", 1..=1 << 20)?,
+        truncate: fields.flag("truncate")?.unwrap_or(false),
+        ..EmbedOptions::default()
+    };
+    let (name, embedded) = vectors(&app, fields, texts, options).await?;
     let vectors: Vec<&[f32]> = embedded.iter().map(|e| &e.vector[..]).collect();
-    Ok(json_body(&json!({
+    let mut body = json!({
         "model": name,
         "embeddings": vectors,
         "total_duration": begun.elapsed().as_nanos() as u64,
         "load_duration": 0,
         "prompt_eval_count": embedded.iter().map(|e| e.tokens).sum::<usize>(),
-    })))
+    });
+    let cut = embedded.iter().enumerate().filter(|(_, e)| e.left_out > 0);
+    let note = |(at, e): (usize, &Embedding)| {
+        format!(
+            "input[{at}] has {} tokens, of which the last {} were left out",
+            e.tokens + e.left_out,
+            e.left_out
+        )
+    };
+    let notes: Vec<String> = cut.map(note).collect();
+    if !notes.is_empty() {
+        body["warnings"] = warnings(&notes);
+    }
+    Ok(json_body(&body))
 }
 
 /// The older form: one text as `prompt`.
 pub(crate) async fn embeddings(State(app): State<Arc<App>>, asked: Asked) -> Result<Response, Failure> {
     let mut fields = asked.fields;
     let text = fields.need_text("prompt")?;
-    let (_, embedded) = vectors(&app, fields, vec![text], None).await?;
+    let (_, embedded) = vectors(&app, fields, vec![text], EmbedOptions::default()).await?;
     let one = embedded.first().ok_or_else(|| Failure::internal("there is no vector"))?;
     Ok(json_body(&json!({"embedding": one.vector})))
 }
@@ -168,7 +182,7 @@ async fn vectors(
     app: &App,
     mut fields: Fields,
     texts: Vec<String>,
-    dimensions: Option<usize>,
+    options: EmbedOptions,
 ) -> Result<(String, Vec<Embedding>), Failure> {
     let model = fields.need_text("model")?;
     let keep = keep_alive(&mut fields)?;
@@ -180,7 +194,6 @@ async fn vectors(
         app.registry.keep(Some(&model), keep)?;
     }
     let name = loaded.name.clone();
-    let options = EmbedOptions { dimensions, ..EmbedOptions::default() };
     let embedded = tokio::task::spawn_blocking(move || loaded.embed(&texts, &options)).await;
     Ok((name, embedded.map_err(|e| Failure::internal(format!("embedding failed: {e}")))??))
 }

@@ -1,10 +1,10 @@
 //! Models pulled and deleted by request, in Ollama's words. What that takes from a machine is its owner's to give: from other
 //! machines it needs a key that says so.
 
+use super::name;
 use crate::app::{App, Asked};
 use crate::edge::Client;
 use crate::failure::Failure;
-use crate::fields::Fields;
 use crate::registry::Named;
 use crate::service::json_body;
 use axum::body::{Body, Bytes};
@@ -76,13 +76,16 @@ pub(crate) async fn delete(State(app): State<Arc<App>>, asked: Asked) -> Result<
     let known = match &listed {
         Some(Named { source: Source::Named { name, .. }, .. }) => name.clone(),
         Some(Named { source, .. }) => {
-            let why = format!("{typed} is {source}, which sampan did not pull and does not delete");
+            let why = format!("{typed} was not pulled and is not deleted; it is served from {source}");
             return Err(Failure::field("model", "not_pulled", why));
         }
         None => typed.clone(),
     };
-    let model = ModelName::parse(&known, Origin::HuggingFace)
-        .map_err(|error| Failure::field("model", "bad_name", format!("{error}; {}", error.hint())))?;
+    let Ok(model) = ModelName::parse(&known, Origin::HuggingFace) else {
+        // What is no name is the name of nothing.
+        let message = format!("there is no model {typed:?} here");
+        return Err(Failure::new(StatusCode::NOT_FOUND, "model_not_found", message));
+    };
     let removed = tokio::task::spawn_blocking(move || Store::new(&options)?.remove(&model, false)).await;
     let removed = removed.map_err(|error| Failure::internal(format!("deleting failed: {error}")))??;
     if let Some(listed) = listed {
@@ -108,13 +111,6 @@ pub(crate) async fn not_here(request: Request) -> Failure {
         "not_implemented",
         format!("{path} is not done here: {instead}"),
     )
-}
-
-fn name(fields: &mut Fields) -> Result<String, Failure> {
-    match fields.text("model")? {
-        Some(model) => Ok(model),
-        None => fields.need_text("name"),
-    }
 }
 
 /// Where models are, if this client may change them.

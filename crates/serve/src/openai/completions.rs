@@ -37,7 +37,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, asked: Asked) -> Result<
     }
     let loaded = app.registry.get(model.as_deref()).await?;
     let echoes = if echo { echoes(&loaded, &jobs) } else { Vec::new() };
-    let mut answer = generate::start(&app, loaded, jobs).await?;
+    let answer = generate::start(&app, loaded, jobs).await;
+    let mut answer = answer.map_err(|failure| failure.renamed("messages", "prompt"))?;
     let head = Head::new("cmpl-", &answer.loaded.name);
     if stream {
         let frames = Chunks {

@@ -1,25 +1,40 @@
 //! `/v1/models`.
 
 use crate::adapters::{self, NamedAdapter};
+use crate::anthropic;
 use crate::app::{App, Asked};
 use crate::failure::Failure;
 use crate::registry::Listed;
 use crate::service::json_body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(crate) async fn list(State(app): State<Arc<App>>) -> Response {
-    json_body(&json!({"object": "list", "data": all(&app)}))
+pub(crate) async fn list(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    if !anthropic::asks(&headers) {
+        return json_body(&json!({"object": "list", "data": all(&app)}));
+    }
+    let data: Vec<Value> = all(&app).iter().map(anthropic::model).collect();
+    let id = |model: Option<&Value>| model.map(|model| model["id"].clone());
+    let (first, last) = (id(data.first()), id(data.last()));
+    json_body(&json!({"data": data, "has_more": false, "first_id": first, "last_id": last}))
 }
 
-pub(crate) async fn one(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Failure> {
-    match all(&app).into_iter().find(|model| model["id"] == name.as_str()) {
-        Some(model) => Ok(json_body(&model)),
+pub(crate) async fn one(
+    State(app): State<Arc<App>>,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let Path(name) = name.map_err(|error| Failure::invalid(error.body_text()))?;
+    let found = match all(&app).into_iter().find(|model| model["id"] == name.as_str()) {
+        Some(model) => model,
         // Says what there is, or knows another spelling.
-        None => Ok(json_body(&model(&app, &app.registry.listed(&name)?))),
-    }
+        None => model(&app, &app.registry.listed(&name)?),
+    };
+    Ok(json_body(&if anthropic::asks(&headers) { anthropic::model(&found) } else { found }))
 }
 
 fn all(app: &App) -> Vec<Value> {

@@ -42,8 +42,29 @@ async fn other_hosts_and_origins_are_turned_away() {
         (reply.status, &reply.headers["access-control-allow-methods"].to_str().unwrap()[..3]),
         (204, "GET")
     );
+    let asks = "authorization,x-stainless-lang,anthropic-dangerous-direct-browser-access";
+    let request = request("OPTIONS", "/v1/chat/completions").header("origin", "https://chat.example");
+    let request = request.header("access-control-request-headers", asks);
+    let request = request.header("access-control-request-private-network", "true");
+    let reply = server.send(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(
+        reply.headers["access-control-allow-headers"], asks,
+        "what clients tell of themselves is let in"
+    );
+    assert_eq!(reply.headers["access-control-allow-private-network"], "true");
     let reply = send("localhost", "", "GET").await;
     assert!(reply.status == 200 && !reply.headers.contains_key("access-control-allow-origin"));
+}
+
+#[tokio::test]
+async fn a_coded_body_is_refused_as_such() {
+    let server = Server::new();
+    for (coding, status) in [("gzip", 415), ("br", 415), ("identity", 200)] {
+        let request = request("POST", "/v1/chat/completions").header("content-encoding", coding);
+        let reply = server.send(request.body(Body::from(sum().to_string())).unwrap()).await;
+        assert_eq!(reply.status, status, "{coding}: {reply:?}");
+        assert_eq!(reply.body.contains("without content-encoding"), status == 415, "{reply:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,10 +2,12 @@
 
 mod adapters;
 mod continued;
+mod dialects;
 mod edge;
 mod formats;
 mod fuzz;
 mod operations;
+mod rank;
 mod refused;
 mod requests;
 mod routes;

@@ -20,6 +20,8 @@ async fn check(server: &Server, path: &str, body: &str, status: u16, code: &str,
 async fn a_field_that_cannot_be_honoured_is_named() {
     let server = Server::new();
     let chat = "/v1/chat/completions";
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let bad = json!({"type": "function", "function": {"name": "b", "parameters": {"type": "banana"}}});
     for (more, code, param) in [
         (json!({"colour": "red"}), "unknown_field", "colour"),
         (json!({"temperature": "hot"}), "wrong_type", "temperature"),
@@ -27,10 +29,16 @@ async fn a_field_that_cannot_be_honoured_is_named() {
         (json!({"top_p": 1.5}), "out_of_range", "top_p"),
         (json!({"n": 0}), "out_of_range", "n"),
         (json!({"n": 1.5}), "wrong_type", "n"),
+        (json!({"n": 1e300}), "out_of_range", "n"),
+        (json!({"seed": u64::MAX}), "out_of_range", "seed"),
+        (json!({"seed": 1.5}), "wrong_type", "seed"),
         (json!({"stop": [""]}), "empty_string", "stop"),
         (json!({"stop": [1]}), "wrong_type", "stop[0]"),
         (json!({"logit_bias": {"x": 1}}), "wrong_type", "logit_bias.x"),
         (json!({"logit_bias": {"1": 101}}), "wrong_type", "logit_bias.1"),
+        (json!({"logit_bias": {"99999": 1}}), "out_of_range", "logit_bias"),
+        (json!({"tools": [tool("a"), tool("b"), tool("a")]}), "contradiction", "tools[2]"),
+        (json!({"tools": [tool("a"), bad], "tool_choice": "required"}), "invalid_constraint", "tools[1]"),
         (json!({"top_logprobs": 2}), "contradiction", "top_logprobs"),
         (json!({"logprobs": true, "top_logprobs": 21}), "out_of_range", "top_logprobs"),
         (json!({"max_tokens": 1, "max_completion_tokens": 2}), "contradiction", "max_tokens"),
@@ -62,6 +70,8 @@ async fn a_field_that_cannot_be_honoured_is_named() {
     for (path, body, status, code, param) in [
         (chat, "{", 400, "invalid_json", Value::Null),
         (chat, "[]", 400, "invalid_request", Value::Null),
+        (chat, r#"{"model": "maxi", "model": "mini"}"#, 400, "invalid_json", Value::Null),
+        (chat, r#"{"messages": [{"role": "user", "role": "user"}]}"#, 400, "invalid_json", Value::Null),
         (chat, "\u{0}\u{1}garbage", 400, "invalid_json", Value::Null),
         (
             chat,
@@ -81,8 +91,17 @@ async fn a_field_that_cannot_be_honoured_is_named() {
             "/v1/responses",
             r#"{"input": "x", "previous_response_id": "resp_1"}"#,
             400,
-            "unknown_field",
+            "unsupported_value",
             json!("previous_response_id"),
+        ),
+        ("/v1/responses", r#"{"input": "x", "metadata": {"a": 1}}"#, 400, "wrong_type", json!("metadata.a")),
+        ("/v1/responses", r#"{"input": "x", "include": ["x"]}"#, 400, "unknown_value", json!("include[0]")),
+        (
+            "/v1/responses",
+            r#"{"input": [{"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}]}"#,
+            400,
+            "unsupported_value",
+            json!("input[0].encrypted_content"),
         ),
         (
             "/v1/responses",
@@ -109,6 +128,27 @@ async fn a_field_that_cannot_be_honoured_is_named() {
         ("/health", "{}", 405, "wrong_method", Value::Null),
     ] {
         check(&server, path, body, status, code, param).await;
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_is_nearly_one_is_told_which() {
+    let server = Server::new();
+    for (path, meant) in [
+        ("/chat/completions", Some("/v1/chat/completions")),
+        ("/v1/v1/chat/completions", Some("/v1/chat/completions")),
+        ("/v1/chat/completions/", Some("/v1/chat/completions")),
+        ("//v1/models", Some("/v1/models")),
+        ("/V1/Models", Some("/v1/models")),
+        ("/v1/api/chat", Some("/api/chat")),
+        ("/api/v1/messages", Some("/v1/messages")),
+        ("/nowhere", None),
+        ("/v1/", None),
+    ] {
+        let reply = server.post(path, "{}").await;
+        let said = reply.body.contains("is what you may mean");
+        assert_eq!((reply.status, said), (404, meant.is_some()), "{path}: {reply:?}");
+        assert!(reply.body.contains(&format!("; {} ", meant.unwrap_or("/openapi.json lists"))), "{reply:?}");
     }
 }
 

@@ -38,9 +38,9 @@ pub(crate) fn requests() -> Vec<(&'static str, Value)> {
         (
             "/v1/responses",
             json!({"input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}, {"type": "function_call", "call_id": "c", "name": "add", "arguments": "{}"},
-            {"type": "function_call_output", "call_id": "c", "output": "1"}, {"type": "reasoning", "summary": []}], "instructions": "x", "max_output_tokens": 3, "truncation": "auto",
+            {"type": "function_call_output", "call_id": "c", "output": "1"}, {"type": "reasoning", "summary": [], "encrypted_content": "sampan:SG0u"}], "instructions": "x", "max_output_tokens": 3, "truncation": "auto",
             "tools": [{"type": "function", "name": "add", "parameters": parameters}], "tool_choice": {"type": "function", "name": "add"}, "text": {"format": {"type": "text"}},
-            "reasoning": {"effort": "none"}, "include": [], "stream": true}),
+            "reasoning": {"effort": "none"}, "include": ["reasoning.encrypted_content"], "metadata": {"a": "b"}, "stream": true}),
         ),
         (
             "/v1/messages",
@@ -56,14 +56,14 @@ pub(crate) fn requests() -> Vec<(&'static str, Value)> {
         (
             "/api/chat",
             json!({"model": "mini", "messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1}}}]}, {"role": "tool", "content": "1", "tool_name": "add"}],
-            "options": {"num_predict": 3, "seed": 1, "temperature": 0.1}, "think": false, "format": schema, "keep_alive": "5m", "stream": false, "truncate": true}),
+            "options": {"num_predict": 3, "seed": 1, "temperature": 0.1}, "think": false, "format": schema, "keep_alive": "5m", "stream": false, "truncate": true, "logprobs": true, "top_logprobs": 1}),
         ),
         (
             "/api/generate",
             json!({"model": "mini", "prompt": "hi", "system": "x", "options": {"num_predict": 2}, "format": "json", "raw": false, "suffix": ""}),
         ),
         ("/api/show", json!({"model": "mini", "verbose": false})),
-        ("/api/embed", json!({"model": "mini", "input": ["a"], "truncate": false, "dimensions": 4})),
+        ("/api/embed", json!({"model": "mini", "input": ["a"], "truncate": true, "dimensions": 4})),
         (
             "/v1/embeddings",
             json!({"model": "mini", "input": ["a", "b"], "dimensions": 2, "encoding_format": "base64"}),
@@ -71,6 +71,12 @@ pub(crate) fn requests() -> Vec<(&'static str, Value)> {
         (
             "/v1/rerank",
             json!({"model": "mini", "query": "a", "documents": ["b", {"text": "c"}], "top_n": 1, "return_documents": true}),
+        ),
+        ("/rerank", json!({"query": "a", "texts": ["b"], "return_text": true, "raw_scores": false})),
+        ("/score", json!({"text_1": "a", "text_2": ["b", {"text": "c"}], "instruct": "d"})),
+        (
+            "/tokenize",
+            json!({"messages": messages, "return_token_strs": true, "add_generation_prompt": true, "tools": [{"type": "function", "function": function}]}),
         ),
         ("/tokenize", json!({"prompt": "a", "add_special_tokens": false, "parse_special": true})),
         ("/detokenize", json!({"tokens": [1, 2, 3]})),

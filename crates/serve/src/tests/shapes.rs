@@ -297,7 +297,7 @@ async fn what_cannot_be_kept_is_refused_before_anything_is_computed() {
             json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {"$ref": "https://example.com/x"}}}}),
             "response_format.json_schema.schema",
         ),
-        ("/v1/chat/completions", json!({"tools": tool(json!({"unevaluatedProperties": false}))}), "tools"),
+        ("/v1/chat/completions", json!({"tools": tool(json!({"unevaluatedProperties": false}))}), "tools[0]"),
         ("/v1/completions", json!({"prompt": "x", "messages": null, "guided_choice": []}), "guided_choice"),
     ] {
         let reply = server.post(path, with(&sum(), more.clone())).await;

@@ -99,11 +99,13 @@ fn body(constraint: &Constraint) -> Result<GrammarWithLexer, ConstraintError> {
     })
 }
 
-/// A schema with white space between tokens as people write it, and not without end. What a `strict` one says and cannot
+/// A schema with white space between tokens as people and programs write it: a space or two, or a line end and an indent. A
+/// small model that may write more goes on with it until its tokens are used up. What a `strict` one says and cannot
 /// be enforced is an error; otherwise it is passed over.
 pub(super) fn bounded(mut schema: Value, strict: bool) -> Value {
     if let Some(schema) = schema.as_object_mut() {
-        let options = json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}", "lenient": !strict});
+        let space = r"[\x20\x09]{1,2}|\x0D?\x0A[\x20\x09]{0,40}";
+        let options = json!({"whitespace_pattern": space, "lenient": !strict});
         schema.insert("x-guidance".into(), options);
     }
     schema

@@ -1,5 +1,6 @@
 //! `input`: a text, or items of a conversation.
 
+use super::item::decoded;
 use crate::failure::Failure;
 use crate::fields::{Fields, kind};
 use serde_json::{Value, json};
@@ -56,8 +57,18 @@ impl Said<'_> {
             "reasoning" => {
                 let summary = content(&mut item, "summary")?;
                 let text = content(&mut item, "content")?.filter(|text| !text.is_empty());
-                self.reasoning.push_str(&text.or(summary).unwrap_or_default());
-                item.text("encrypted_content")?;
+                let coded = match item.text("encrypted_content")? {
+                    None => None,
+                    Some(coded) => Some(decoded(&coded).ok_or_else(|| {
+                        item.wrong(
+                            "encrypted_content",
+                            "unsupported_value",
+                            "is not of this server, and cannot be read",
+                        )
+                    })?),
+                };
+                let text = text.or(coded).or(summary);
+                self.reasoning.push_str(&text.unwrap_or_default());
             }
             "function_call" => {
                 let (id, name) = (item.need_text("call_id")?, item.need_text("name")?);

@@ -2,7 +2,17 @@
 
 use crate::answer::{Part, ToolCall};
 use crate::wire;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+
+/// What coded reasoning begins with.
+const CODED: &str = "sampan:";
+
+/// What was coded by [`Item::coded`].
+pub(super) fn decoded(text: &str) -> Option<String> {
+    String::from_utf8(STANDARD.decode(text.strip_prefix(CODED)?).ok()?).ok()
+}
 
 /// What an item is, and what it says so far.
 #[derive(Clone, Debug)]
@@ -36,6 +46,17 @@ impl Item {
             }
             What::Text { part: Part::Reasoning, text, .. } => json!({"type": "reasoning_text", "text": text}),
             What::Call(_) => Value::Null,
+        }
+    }
+
+    /// What was thought, in the field that clients who keep nothing of it send back with the next request. It is theirs to
+    /// read, so that it is coded and not encrypted.
+    pub(super) fn coded(&self) -> Value {
+        match &self.what {
+            What::Text { part: Part::Reasoning, text, .. } => {
+                format!("{CODED}{}", STANDARD.encode(text)).into()
+            }
+            _ => Value::Null,
         }
     }
 

@@ -38,13 +38,14 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
         ..Asked::default()
     };
     let loaded = app.registry.get(model.as_deref()).await?;
-    let job = job(&loaded, messages, &mut fields)?;
+    let (job, coded) = job(&loaded, messages, &mut fields)?;
     stateless(&mut fields)?;
     fields.finish()?;
     let job = Job { asked, client: request.client.id, ..job };
     let logprobs = job.logprobs.is_some();
-    let mut answer = generate::start(&app, loaded, vec![job]).await?;
-    let mut said = Said::new(Head::new("resp_", &answer.loaded.name), echo, &answer, logprobs);
+    let answer = generate::start(&app, loaded, vec![job]).await;
+    let mut answer = answer.map_err(|failure| failure.renamed("messages", "input"))?;
+    let mut said = Said::new(Head::new("resp_", &answer.loaded.name), echo, &answer, logprobs, coded);
     if stream {
         return Ok(stream::respond(answer, said, Form::Events));
     }
@@ -53,7 +54,8 @@ pub(crate) async fn handle(State(app): State<Arc<App>>, request: Request) -> Res
     Ok(json_body(&said.whole(choice)?))
 }
 
-fn job(loaded: &Loaded, messages: Vec<Value>, fields: &mut Fields) -> Result<Job> {
+/// What the request wants, and whether it wants its reasoning in a form to be sent back.
+fn job(loaded: &Loaded, messages: Vec<Value>, fields: &mut Fields) -> Result<(Job, bool)> {
     let (vars, max_reasoning) = reasoning(fields, loaded)?;
     let mut shape = None;
     if let Some(mut text) = fields.object("text")? {
@@ -64,41 +66,57 @@ fn job(loaded: &Loaded, messages: Vec<Value>, fields: &mut Fields) -> Result<Job
     let offer = tools::of_responses(fields)?;
     let top = fields.count("top_logprobs", 0..=20)?;
     let included = included(fields)?;
+    let coded = included.contains(&REASONING);
+    let included = included.contains(&LOGPROBS);
     if top.is_some_and(|n| n > 0) && !included {
-        return Err(fields.wrong("top_logprobs", "contradiction", format!("needs {INCLUDED:?} in include")));
+        return Err(fields.wrong("top_logprobs", "contradiction", format!("needs {LOGPROBS:?} in include")));
     }
     let overflow = match fields.word("truncation", &["auto", "disabled"])? {
         Some("auto") => Overflow::DropOldTurns,
         _ => Overflow::Refuse,
     };
     let logprobs = included.then_some(top.unwrap_or(0));
-    Ok(Job {
-        logprobs,
-        overflow,
-        offer,
-        shape,
-        max_reasoning,
-        ..Job::new(Input::Chat { messages, vars, open: false })
-    })
+    let chat = Job::new(Input::Chat { messages, vars, open: false });
+    Ok((Job { logprobs, overflow, offer, shape, max_reasoning, ..chat }, coded))
 }
 
-const INCLUDED: &str = "message.output_text.logprobs";
+const LOGPROBS: &str = "message.output_text.logprobs";
+const REASONING: &str = "reasoning.encrypted_content";
 
-/// `include`: whether log-probabilities are wanted.
-fn included(fields: &mut Fields) -> Result<bool> {
+/// `include`: what is wanted beside the text.
+fn included(fields: &mut Fields) -> Result<Vec<&'static str>> {
     let list = fields.list("include")?.unwrap_or_default();
-    match list.iter().position(|what| what != INCLUDED) {
-        None => Ok(!list.is_empty()),
-        Some(at) => {
-            let why = format!("is {}; known: {INCLUDED}", list[at]);
-            Err(fields.wrong(&format!("include[{at}]"), "unknown_value", why))
-        }
-    }
+    let known = [LOGPROBS, REASONING];
+    let one = |(at, what): (usize, Value)| {
+        let why = || format!("is {what}; known: {}", known.join(", "));
+        let found = known.into_iter().find(|known| what == *known);
+        found.ok_or_else(|| fields.wrong(&format!("include[{at}]"), "unknown_value", why()))
+    };
+    list.into_iter().enumerate().map(one).collect()
 }
 
 /// What asks for nothing, or for a memory that this server does not have.
 fn stateless(fields: &mut Fields) -> Result<()> {
+    for memory in ["previous_response_id", "conversation"] {
+        if fields.see(memory).is_some() {
+            let why = "asks for what was said before, and this server keeps nothing; send the whole conversation as input";
+            return Err(fields.wrong(memory, "unsupported_value", why));
+        }
+    }
     fields.only("background", &[json!(false)])?;
+    if let Some(mut options) = fields.object("stream_options")? {
+        options.only("include_obfuscation", &[json!(false)])?;
+        options.finish()?;
+    }
+    // Labels, which the answer repeats.
+    if let Some(labels) = fields.object("metadata")? {
+        let path = fields.name("metadata");
+        let texts = labels.rest();
+        if let Some((label, _)) = texts.iter().find(|(_, value)| !value.is_string()) {
+            let name = format!("{path}.{label}");
+            return Err(Failure::field(name.clone(), "wrong_type", format!("{name} must be a string")));
+        }
+    }
     wire::harmless(fields)
 }
 

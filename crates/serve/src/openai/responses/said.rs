@@ -19,6 +19,7 @@ impl Echo {
     pub(super) fn of(fields: &Fields) -> Echo {
         let defaults = json!({
             "instructions": null,
+            "metadata": {},
             "max_output_tokens": null,
             "parallel_tool_calls": true,
             "reasoning": {"effort": null, "summary": null},
@@ -45,6 +46,8 @@ pub(super) struct Said {
     echo: Echo,
     loaded: Arc<Loaded>,
     logprobs: bool,
+    /// Reasoning is given in a form to be sent back.
+    coded: bool,
     dropped: Option<Value>,
     items: Vec<Value>,
     open: Option<Item>,
@@ -53,12 +56,13 @@ pub(super) struct Said {
 }
 
 impl Said {
-    pub(super) fn new(head: Head, echo: Echo, answer: &Answer, logprobs: bool) -> Said {
+    pub(super) fn new(head: Head, echo: Echo, answer: &Answer, logprobs: bool, coded: bool) -> Said {
         Said {
             head,
             echo,
             loaded: answer.loaded.clone(),
             logprobs,
+            coded,
             dropped: answer.dropped.map(dropped),
             items: Vec::new(),
             open: None,
@@ -73,15 +77,25 @@ impl Said {
         for (part, text) in [(Part::Reasoning, &choice.reasoning), (Part::Content, &choice.content)] {
             if !text.is_empty() {
                 let scores = if part == Part::Content { scores.clone() } else { Vec::new() };
-                self.items.push(Item::text(part, text.clone(), scores).value("completed"));
+                self.items.push(self.completed(&Item::text(part, text.clone(), scores)));
             }
         }
         for call in &choice.calls {
-            self.items.push(Item::call(call.clone()).value("completed"));
+            self.items.push(self.completed(&Item::call(call.clone())));
         }
         let ending = choice.ending()?;
         self.cost.add(ending);
         Ok(self.response(Some(ending)))
+    }
+
+    /// An item as it is when all of it has been said.
+    fn completed(&self, item: &Item) -> Value {
+        let mut value = item.value("completed");
+        let coded = if self.coded { item.coded() } else { Value::Null };
+        if !coded.is_null() {
+            value["encrypted_content"] = coded;
+        }
+        value
     }
 
     /// The response object; `ending` is missing while it is in progress.
@@ -115,7 +129,6 @@ impl Said {
             "incomplete_details": incomplete,
             "model": self.head.model,
             "output": self.items,
-            "metadata": {},
             "store": false,
             "previous_response_id": null,
             "usage": usage,
@@ -162,7 +175,7 @@ impl Said {
     /// Closes the open item, if there is one.
     fn close(&mut self, frames: &mut Vec<Frame>) {
         let Some(item) = self.open.take() else { return };
-        let (at, value) = (self.items.len(), item.value("completed"));
+        let (at, value) = (self.items.len(), self.completed(&item));
         match &item.what {
             What::Text { part, text, logprobs } => {
                 let place = json!({"item_id": item.id, "output_index": at, "content_index": 0});
