@@ -57,8 +57,10 @@ fn what_cannot_be_quantised_is_refused() {
     mini.mistake(&["quantised already"], "leave --quant out").unwrap();
     let path = folder.path("model/model.safetensors");
     let mut bytes = std::fs::read(&path).unwrap();
-    let end = bytes.len();
-    bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+    let end = data + header["layers.0.mlp.down_proj.weight"]["data_offsets"][1].as_u64().unwrap() as usize;
+    bytes[end - 4..end].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(path, bytes).unwrap();
     let damaged = folder.sampan("embed model a --quant q8_0");
     damaged.mistake(&["down_proj", "NaN"], "damaged").unwrap();
