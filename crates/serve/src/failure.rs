@@ -96,10 +96,12 @@ impl Failure {
                 "param": self.param,
                 "code": self.code,
             }}),
-            Dialect::Anthropic => json!({
-                "type": "error",
-                "error": {"type": self.anthropic_type(), "message": self.message},
-            }),
+            Dialect::Anthropic => {
+                // By these words clients see that they have to shorten a conversation.
+                let long = if self.code == "context_length_exceeded" { "prompt is too long: " } else { "" };
+                let message = format!("{long}{}", self.message);
+                json!({"type": "error", "error": {"type": self.anthropic_type(), "message": message}})
+            }
             Dialect::Ollama => json!({"error": self.message}),
         }
     }

@@ -107,6 +107,25 @@ async fn what_programs_ask_of_other_servers_first_is_answered() {
     drop(answer);
 }
 
+#[tokio::test]
+async fn what_claude_code_sends_is_taken_and_a_long_prompt_called_so() {
+    let server = Server::with(|options| options.load.context = Some(128));
+    let keep = |keep: Value| json!({"edits": [{"type": "clear_thinking_20251015", "keep": keep}]});
+    let ask = json!({"model": "mini", "max_tokens": 8, "messages": sum()["messages"], "cache_control": {"type": "ephemeral"},
+        "metadata": {"user_id": "u"}, "thinking": {"type": "adaptive"}, "context_management": keep(json!("all"))});
+    assert_eq!(server.post("/v1/messages?beta=true", &ask).await.status, 200);
+    let less = json!({"context_management": keep(json!({"type": "thinking_turns", "value": 1}))});
+    let reply = server.post("/v1/messages", with(&ask, less)).await;
+    assert!(reply.status == 400 && reply.body.contains("context_management.edits[0].keep"), "{reply:?}");
+    let long = json!({"messages": [{"role": "user", "content": "word ".repeat(200)}]});
+    let reply = server.post("/v1/messages", with(&ask, long)).await;
+    let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+    assert!(
+        reply.status == 400 && message.starts_with("prompt is too long: ") && message.contains("128"),
+        "{message}"
+    );
+}
+
 /// The list as Anthropic's client reads it, for whoever says that he is one.
 #[tokio::test]
 async fn models_are_listed_in_the_words_of_whoever_asks() {
