@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use crate::pool;
 
@@ -89,7 +90,9 @@ impl Avx2 {
 
 /// Proof that AVX-512 F/BW/DQ/VL, VNNI and BF16 are present (and AVX2 with them).
 #[derive(Clone, Copy, Debug)]
-pub struct Avx512(());
+pub struct Avx512 {
+    amd: bool,
+}
 
 impl Avx512 {
     /// The proof, if this CPU can give it.
@@ -103,10 +106,27 @@ impl Avx512 {
             && std::is_x86_feature_detected!("avx512vnni")
             && std::is_x86_feature_detected!("avx512bf16")
         {
-            return Some(Avx512(()));
+            return Some(Avx512 { amd: amd() });
         }
         None
     }
+}
+
+impl Avx512 {
+    /// Whether the core is AMD's, whose units differ in what they do at once.
+    pub(crate) fn amd(self) -> bool {
+        self.amd
+    }
+}
+
+/// Asked once: in a virtual machine an answer takes microseconds.
+#[cfg(target_arch = "x86_64")]
+fn amd() -> bool {
+    static AMD: LazyLock<bool> = LazyLock::new(|| {
+        let vendor = std::arch::x86_64::__cpuid(0);
+        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
+    });
+    *AMD
 }
 
 /// Proof that AMX tiles for int8 and bf16 are present and permitted (and AVX-512 with them).

@@ -5,7 +5,7 @@ use super::float::{self, Decoded};
 use super::int::{self, Plain};
 use super::quantise::{self, Line, Side32, Side256};
 #[cfg(target_arch = "x86_64")]
-use super::rows16::{Avx2Rows, Avx512Rows};
+use super::rows16::{Avx2Rows, Rows512};
 use super::rows16::{PortableRows, Rows16};
 use super::sides::{self, Sides};
 use super::{Inputs, Output, Panel};
@@ -28,15 +28,17 @@ macro_rules! per_level {
                 }
                 #[cfg(target_arch = "x86_64")]
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
-                unsafe fn avx512 $(<$C: Codes>)? ($($arg: $type),*) $(-> $ret)? {
+                unsafe fn avx512<$($C: Codes,)? const NARROW: bool>($($arg: $type),*) $(-> $ret)? {
                     // SAFETY: the caller's promise; this function has the features.
-                    unsafe { generic::<$($C,)? Avx512Rows>($($arg),*) }
+                    unsafe { generic::<$($C,)? Rows512<NARROW>>($($arg),*) }
                 }
                 // SAFETY: the caller's promise; the level proves the features, and arrays need none.
                 unsafe {
                     match level {
                         #[cfg(target_arch = "x86_64")]
-                        Level::Avx512(_) => avx512 $(::<$C>)? ($($arg),*),
+                        Level::Avx512(token) if token.amd() => avx512::<$($C,)? false>($($arg),*),
+                        #[cfg(target_arch = "x86_64")]
+                        Level::Avx512(_) => avx512::<$($C,)? true>($($arg),*),
                         #[cfg(target_arch = "x86_64")]
                         Level::Avx2(_) => avx2 $(::<$C>)? ($($arg),*),
                         _ => generic::<$($C,)? PortableRows>($($arg),*),
@@ -58,7 +60,7 @@ per_level! {
         tile: usize,
         slab: &mut [[f32; 16]],
     ) = int::slab;
-    fn put(slab: &[[f32; 16]], first_row: usize, first: usize, out: &Output<'_>) = int::put;
+    fn put(slabs: &[&[[f32; 16]]], first_row: usize, first: usize, out: &Output<'_>) = int::put;
     fn widen(panel: &Panel<'_>, first: usize, cols: usize, to: &mut Decoded) = float::widen;
     fn decode(panel: &Panel<'_>, scheme: &Scheme, plain: &Plain, to: &mut Decoded) = float::decode;
     fn float_slab(

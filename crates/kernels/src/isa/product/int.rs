@@ -247,32 +247,38 @@ unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
 /// them.
 const STORES_AHEAD: usize = 12;
 
-/// Stores a slab: results of the activation rows from `first_row` on, from output row `first` on.
+/// Stores the slabs of consecutive panels: results of the activation rows from `first_row` on, from output row `first`
+/// on. Activation row by activation row, so that what lies together is written together.
 ///
 /// # Safety
 /// As [`Rows16`]; the output has these rows, and nobody else uses these places now.
 #[inline(always)]
-pub(super) unsafe fn put<V: Rows16>(slab: &[[f32; 16]], first_row: usize, first: usize, out: &Output<'_>) {
+pub(super) unsafe fn put<V: Rows16>(
+    slabs: &[&[[f32; 16]]],
+    first_row: usize,
+    first: usize,
+    out: &Output<'_>,
+) {
     // SAFETY: the caller's promise: sixteen numbers of a row are there, where so many rows are left.
     unsafe {
-        if out.rows - first < 16 {
-            for t in 0..slab.len() {
-                out.put(first_row + t, first, slab[t]);
+        for t in 0..slabs[0].len() {
+            for i in 0..slabs.len() {
+                let (sums, first) = (&slabs[i][t], first + 16 * i);
+                if out.rows - first < 16 {
+                    out.put(first_row + t, first, *sums);
+                    continue;
+                }
+                let to = out.start.add((first_row + t) * out.rows + first);
+                V::prefetch_to_write(to.wrapping_add(STORES_AHEAD * out.rows).cast());
+                let mut y = V::floats(sums.as_ptr());
+                if let Some(bias) = out.bias {
+                    y = V::add(y, V::floats(bias.as_ptr().add(first)));
+                }
+                if out.accumulate {
+                    y = V::add(V::floats(to), y);
+                }
+                V::store(y, to);
             }
-            return;
-        }
-        let start = out.start.add(first_row * out.rows + first);
-        for t in 0..slab.len() {
-            V::prefetch_to_write(start.wrapping_add((t + STORES_AHEAD) * out.rows).cast());
-            let to = start.add(t * out.rows);
-            let mut y = V::floats(slab[t].as_ptr());
-            if let Some(bias) = out.bias {
-                y = V::add(y, V::floats(bias.as_ptr().add(first)));
-            }
-            if out.accumulate {
-                y = V::add(V::floats(to), y);
-            }
-            V::store(y, to);
         }
     }
 }

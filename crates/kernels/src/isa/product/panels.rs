@@ -179,15 +179,14 @@ unsafe fn each_span<const ROWS: usize, const PANELS: usize>(
     let total = panels[0].cols;
     for first_row in (0..x.tiling.n).step_by(ROWS) {
         let rows = ROWS.min(x.tiling.n - first_row);
-        let mut slabs = slabs.each_mut().map(|slab| &mut slab[..rows]);
-        let slabs = &mut slabs[..panels.len()];
-        slabs.iter_mut().for_each(|slab| slab.fill([0.0; 16]));
+        let mut sums = slabs.each_mut().map(|slab| &mut slab[..rows]);
+        let sums = &mut sums[..panels.len()];
+        sums.iter_mut().for_each(|slab| slab.fill([0.0; 16]));
         for first in (0..total).step_by(SLAB_COLS) {
-            add(first_row, slabs, first, SLAB_COLS.min(total - first));
+            add(first_row, sums, first, SLAB_COLS.min(total - first));
         }
-        for (slab, panel) in slabs.iter().zip(panels) {
-            // SAFETY: the caller's promise.
-            unsafe { entry::put(level, slab, first_row, panel.first_row, out) };
-        }
+        let slabs: [&[[f32; 16]]; PANELS] = slabs.each_ref().map(|slab| &slab[..rows]);
+        // SAFETY: the caller's promise.
+        unsafe { entry::put(level, &slabs[..panels.len()], first_row, panels[0].first_row, out) };
     }
 }

@@ -81,6 +81,21 @@ fn scale_of(max: u32) -> (f32, f32) {
     if max < 1e-30 { (0.0, 0.0) } else { (max / 127.0, 127.0 / max) }
 }
 
+/// Numbers that are asked for ahead of the ones in use.
+const AHEAD: usize = 512;
+
+/// Asks for what lies [`AHEAD`] of `x`.
+///
+/// # Safety
+/// As [`Rows16`].
+#[inline(always)]
+unsafe fn ask<V: Rows16>(x: &[f32]) {
+    for i in (0..x.len()).step_by(16) {
+        // SAFETY: the caller's promise; a prefetch may point anywhere.
+        unsafe { V::prefetch(x.as_ptr().wrapping_add(AHEAD + i).cast()) };
+    }
+}
+
 /// Quantises `x`, one block, into its lines; `lines` gives the line of every 64 columns.
 ///
 /// Comparing magnitudes as integers lets NaN win. Adding 1.5 * 2^23 rounds to nearest even into the lowest byte.
@@ -126,6 +141,8 @@ fn sum16(q: &[i8; 16]) -> i16 {
 pub(super) unsafe fn row32<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut [Side32], stride: usize) {
     let blocks = x.as_chunks::<32>().0;
     for b in 0..blocks.len() {
+        // SAFETY: the caller's promise.
+        unsafe { ask::<V>(&blocks[b]) };
         let lines = &mut lines[b / 2 * stride..];
         let scale = quantise_block(&blocks[b], lines, b % 2 * 32, stride);
         let quarters = lines[0].0.as_chunks::<16>().0;
@@ -143,6 +160,8 @@ pub(super) unsafe fn row32<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut
 pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut [Side256], stride: usize) {
     let blocks = x.as_chunks::<256>().0;
     for b in 0..blocks.len() {
+        // SAFETY: the caller's promise.
+        unsafe { ask::<V>(&blocks[b]) };
         let lines = &mut lines[b * 4 * stride..];
         let side = &mut sides[b * stride];
         side.scale = quantise_block(&blocks[b], lines, 0, stride);

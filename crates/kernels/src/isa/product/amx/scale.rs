@@ -5,11 +5,14 @@ use std::arch::x86_64::*;
 use super::super::SLAB_COLS;
 use super::super::float::sub_scale;
 use super::super::quantise::{Line, Side32, Side256, TILE_ROWS};
-use super::super::rows16::{Avx512Rows, Rows16};
+use super::super::rows16::{Rows16, Rows512};
 use super::super::step::Rows;
 use super::tiles::tile_product32;
 use super::{Planes, Sums};
 use crate::layout::Scheme;
+
+/// How sums are closed does not matter to what is used of it here.
+type Wide = Rows512<true>;
 
 /// Scales of a panel's 256 columns.
 #[repr(align(64))]
@@ -26,21 +29,20 @@ impl Scales {
     pub(super) unsafe fn read256(&mut self, scheme: &Scheme, side: *const u8) {
         // SAFETY: the scales of a block are at `side`.
         unsafe {
-            Avx512Rows::store(Avx512Rows::halves(side), self.d[0].as_mut_ptr());
+            Wide::store(Wide::halves(side), self.d[0].as_mut_ptr());
             if !scheme.offset {
                 return;
             }
-            Avx512Rows::store(Avx512Rows::halves(side.add(scheme.offset_at())), self.m[0].as_mut_ptr());
+            Wide::store(Wide::halves(side.add(scheme.offset_at())), self.m[0].as_mut_ptr());
             let mins = side.add(scheme.mins_at());
             for pair in 0..scheme.subs() / 2 {
                 let ints = match scheme.sub {
-                    16 => Avx512Rows::nibble_pairs(Avx512Rows::unsigned(mins.add(16 * pair))),
-                    _ => Avx512Rows::unsigned_pairs(mins.add(32 * pair)),
+                    16 => Wide::nibble_pairs(Wide::unsigned(mins.add(16 * pair))),
+                    _ => Wide::unsigned_pairs(mins.add(32 * pair)),
                 };
                 // Small integers are exact in bf16: the upper half of their f32.
-                let [first, second] =
-                    [Avx512Rows::field::<0>(ints, 0xffff), Avx512Rows::field::<16>(ints, 0xffff)]
-                        .map(|ints| _mm512_srli_epi32::<16>(_mm512_castps_si512(_mm512_cvtepi32_ps(ints))));
+                let [first, second] = [Wide::field::<0>(ints, 0xffff), Wide::field::<16>(ints, 0xffff)]
+                    .map(|ints| _mm512_srli_epi32::<16>(_mm512_castps_si512(_mm512_cvtepi32_ps(ints))));
                 let pair_of = |low, high| _mm512_or_si512(low, _mm512_slli_epi32::<16>(high));
                 if scheme.sub == 16 {
                     self.put_mins(pair, pair_of(first, second));
@@ -67,11 +69,11 @@ impl Scales {
             // SAFETY: the scales of that many blocks are at `side`.
             unsafe {
                 let side = side.add(block * scheme.side_bytes());
-                let d = if scheme.power { Avx512Rows::powers(side) } else { Avx512Rows::halves(side) };
-                Avx512Rows::store(d, self.d[block].as_mut_ptr());
+                let d = if scheme.power { Wide::powers(side) } else { Wide::halves(side) };
+                Wide::store(d, self.d[block].as_mut_ptr());
                 if scheme.offset {
-                    let m = Avx512Rows::halves(side.add(scheme.offset_at()));
-                    Avx512Rows::store(m, self.m[block].as_mut_ptr());
+                    let m = Wide::halves(side.add(scheme.offset_at()));
+                    Wide::store(m, self.m[block].as_mut_ptr());
                 }
             }
         }
@@ -94,7 +96,7 @@ pub(super) unsafe fn split_planes(
     for j in 0..scheme.subs() {
         // SAFETY: the scales of a block are at `side`, and codes and planes have 256 columns.
         unsafe {
-            let scale = sub_scale::<Avx512Rows>(scheme, side, j);
+            let scale = sub_scale::<Wide>(scheme, side, j);
             let scale = _mm512_mask_blend_epi16(0xaaaa_aaaa, scale, _mm512_slli_epi32::<16>(scale));
             for g in j * groups..(j + 1) * groups {
                 let codes = _mm512_loadu_si512(codes.add(64 * g).cast());

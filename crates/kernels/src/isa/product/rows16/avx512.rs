@@ -6,8 +6,10 @@ use std::arch::x86_64::*;
 use super::{Rows16, methods};
 use crate::isa::lanes::dot_words;
 
+/// `NARROW`: sums are closed while they fit 16 bits. Intel's cores multiply 32-bit integers in two steps; AMD's in one,
+/// on a unit that dots do not use.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512Rows;
+pub(crate) struct Rows512<const NARROW: bool>;
 
 /// [`dot_words`] with the pair at `y` in every place.
 ///
@@ -27,7 +29,7 @@ unsafe fn dot_words_at(mut sum: __m512i, x: __m512i, y: *const i16) -> __m512i {
     sum
 }
 
-impl Rows16 for Avx512Rows {
+impl<const NARROW: bool> Rows16 for Rows512<NARROW> {
     type Bytes = __m512i;
     type Ints = __m512i;
     type Floats = __m512;
@@ -37,7 +39,7 @@ impl Rows16 for Avx512Rows {
     const TILE: usize = 8;
     const ROOM: i32 = i32::MAX;
     const PRODUCTS: i32 = 4;
-    const CLOSES_NARROW: bool = true;
+    const CLOSES_NARROW: bool = NARROW;
     const STREAM: usize = 8;
     const WIDE_BIAS: i32 = 128;
 

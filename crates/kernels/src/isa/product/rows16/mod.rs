@@ -13,7 +13,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2Rows;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512Rows;
+pub(crate) use avx512::Rows512;
 pub(crate) use portable::PortableRows;
 
 /// Vectors over the 16 rows of a panel.
