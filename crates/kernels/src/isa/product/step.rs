@@ -15,20 +15,17 @@ use super::sides::{factors, min_pair, offset, scale, scale_pair};
 use std::marker::PhantomData;
 
 /// Bytes that are asked for ahead of the ones in use.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 8192;
 
-/// Asks for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, because a
-/// core has few misses under way. One row waits for memory, and most can be under way into the second-level cache; more
-/// rows have something to do meanwhile.
+/// Asks for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, and into
+/// the second-level cache, because a core has few misses of the first under way.
 ///
 /// # Safety
 /// As [`Rows16`]; the addresses need not be valid.
 #[inline(always)]
-unsafe fn ask<C: Codes, V: Rows16, const T: usize>(codes: *const u8, side: *const u8, unit: usize) {
-    let ask = |at: *const u8| {
-        // SAFETY: a prefetch may point anywhere.
-        unsafe { if T == 1 { V::prefetch_far(at) } else { V::prefetch(at) } }
-    };
+unsafe fn ask<C: Codes, V: Rows16>(codes: *const u8, side: *const u8, unit: usize) {
+    // SAFETY: a prefetch may point anywhere.
+    let ask = |at: *const u8| unsafe { V::prefetch_far(at) };
     let bytes = const { C::SCHEME.unit_bytes() };
     for line in 0..bytes / 64 {
         ask(codes.wrapping_add(AHEAD + bytes * unit + 64 * line));
@@ -216,7 +213,7 @@ impl Step for Side32 {
                 }
             }
             if !PLAIN {
-                ask::<C, V, T>(codes, side, 0);
+                ask::<C, V>(codes, side, 0);
             }
             let sums = [V::open(V::splat(0)); T];
             let mut dots = Dots32::<C, V, T> { sums, totals, x: rows.x(0, 32 * block), codes: PhantomData };
@@ -273,7 +270,7 @@ impl Step for Side256 {
             }
             for unit in 0..8 {
                 if !PLAIN {
-                    ask::<C, V, T>(codes, side, unit);
+                    ask::<C, V>(codes, side, unit);
                 }
                 dots.unit = unit;
                 dots.x = rows.x(0, 256 * block + 32 * unit);
