@@ -1,25 +1,51 @@
 //! Walking through a file's bytes without ever leaving them.
 
 use crate::Error;
-use std::cell::Cell;
+use crate::file::ModelFile;
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::path::Path;
 
-/// A position in a file's first bytes. Every read names the field it is for.
+/// A position in a file. Every read names the field it is for.
 pub(super) struct Cursor<'a> {
     pub(super) file: &'a Path,
-    bytes: &'a [u8],
     /// Of the whole file.
     pub(super) size: usize,
-    /// Set when a read failed only because `bytes` end before the file does.
-    short: &'a Cell<bool>,
     /// Offset of the next byte.
     pub(super) at: usize,
+    /// The bytes from `start` on that have been read.
+    window: Cow<'a, [u8]>,
+    start: usize,
+    /// Where those after the window are, and how many are read at a time.
+    source: Option<(&'a ModelFile, usize)>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(file: &'a Path, bytes: &'a [u8], size: usize, short: &'a Cell<bool>) -> Cursor<'a> {
-        Cursor { file, bytes, size, short, at: 0 }
+    /// Over a whole file's bytes.
+    pub(super) fn over(file: &'a Path, bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { file, size: bytes.len(), at: 0, window: Cow::Borrowed(bytes), start: 0, source: None }
+    }
+
+    /// Over a file that is read as the cursor goes on: every byte once, `step` at a time.
+    pub(super) fn reading(file: &'a ModelFile, step: usize) -> Result<Cursor<'a>, Error> {
+        let (window, source) = (file.head(step)?, Some((file, step)));
+        Ok(Cursor { file: file.path(), size: file.len(), at: 0, window, start: 0, source })
+    }
+
+    /// What has been read and not been passed.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.window[self.at - self.start..]
+    }
+
+    /// Makes the window begin here and hold `length` bytes, which the file has.
+    fn widen(&mut self, length: usize) -> Result<(), Error> {
+        let Some((file, step)) = self.source.filter(|_| self.ahead().len() < length) else { return Ok(()) };
+        let mut window = self.ahead().to_vec();
+        let known = window.len();
+        window.resize(length.max(step).min(self.left()), 0);
+        file.read_into(&"header", self.at + known, &mut window[known..])?;
+        (self.window, self.start) = (Cow::Owned(window), self.at);
+        Ok(())
     }
 
     /// Bytes that are left of the file.
@@ -33,7 +59,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `length` bytes.
-    pub(super) fn take(&mut self, length: usize, field: impl Display) -> Result<&'a [u8], Error> {
+    pub(super) fn take(&mut self, length: usize, field: impl Display) -> Result<&[u8], Error> {
         if length > self.left() {
             let what = format!(
                 "{length} bytes are needed and the file has {} left; it is truncated or damaged",
@@ -41,12 +67,10 @@ impl<'a> Cursor<'a> {
             );
             return Err(self.error(field, self.at, what));
         }
-        let Some(taken) = self.bytes.get(self.at..self.at + length) else {
-            self.short.set(true);
-            return Err(self.error(field, self.at, "more of the file is needed"));
-        };
+        self.widen(length)?;
+        let from = self.at - self.start;
         self.at += length;
-        Ok(taken)
+        Ok(&self.window[from..from + length])
     }
 
     /// The next `N` bytes.
@@ -82,11 +106,11 @@ impl<'a> Cursor<'a> {
     }
 
     /// A string: its length in bytes, then UTF-8.
-    pub(super) fn str(&mut self, field: impl Display) -> Result<&'a str, Error> {
+    pub(super) fn str(&mut self, field: impl Display) -> Result<String, Error> {
         let start = self.at;
         let length = self.count(1, format_args!("{field}: length"))?;
-        let bytes = self.take(length, &field)?;
-        std::str::from_utf8(bytes).map_err(|e| {
+        let text = std::str::from_utf8(self.take(length, &field)?).map(str::to_owned);
+        text.map_err(|e| {
             let what = format!("not UTF-8 (the first wrong byte is at {})", start + 8 + e.valid_up_to());
             self.error(field, start, what)
         })

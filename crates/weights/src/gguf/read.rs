@@ -8,7 +8,6 @@ use crate::index::NameIndex;
 use crate::metadata::{Array, Metadata, Value};
 use crate::tensor::TensorInfo;
 use crate::{Dtype, Error, sniff};
-use std::cell::Cell;
 use std::fmt::Display;
 use std::path::Path;
 
@@ -33,6 +32,9 @@ const LEAST_TENSOR: usize = 8 + 4 + 8 + 4 + 8;
 /// Key length, type, one byte.
 const LEAST_KEY_VALUE: usize = 8 + 4 + 1;
 
+/// Room is made for at most so many items before they are read: a count is bounded by the file, which may be large and lie.
+const AT_ONCE: usize = 1 << 16;
+
 /// Reads the header of the GGUF file whose whole content is `bytes`; `file` is for messages.
 ///
 /// Allocates in proportion to the header, never by what the header claims.
@@ -41,29 +43,17 @@ const LEAST_KEY_VALUE: usize = 8 + 4 + 1;
 /// [`Error::NotAModel`] when this is another kind of file; [`Error::Malformed`] when it contradicts the
 /// format or its own size.
 pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
-    parse_from(Cursor::new(file, bytes, bytes.len(), &Cell::new(false)), bytes)
+    parse_from(Cursor::over(file, bytes))
 }
 
 /// Reads the header of a GGUF file.
 pub(crate) fn header(file: &ModelFile) -> Result<Header, Error> {
-    header_within(file, 1 << 20)
+    parse_from(Cursor::reading(file, 1 << 20)?)
 }
 
-/// The header does not say how long it is: the first `length` bytes of the file are tried, and more until that is enough.
-fn header_within(file: &ModelFile, mut length: usize) -> Result<Header, Error> {
-    loop {
-        let (head, short) = (file.head(length)?, Cell::new(false));
-        let parsed = parse_from(Cursor::new(file.path(), &head, file.len(), &short), &head);
-        if parsed.is_ok() || !short.get() {
-            return parsed;
-        }
-        length = length.saturating_mul(4);
-    }
-}
-
-fn parse_from(mut cur: Cursor<'_>, head: &[u8]) -> Result<Header, Error> {
-    if !head.starts_with(&MAGIC) {
-        let what = format!("not a GGUF file: {}", sniff::describe(head, cur.size));
+fn parse_from(mut cur: Cursor<'_>) -> Result<Header, Error> {
+    if !cur.ahead().starts_with(&MAGIC) {
+        let what = format!("not a GGUF file: {}", sniff::describe(cur.ahead(), cur.size));
         return Err(Error::not_a_model(cur.file, what));
     }
     cur.take(MAGIC.len(), "magic")?;
@@ -73,8 +63,7 @@ fn parse_from(mut cur: Cursor<'_>, head: &[u8]) -> Result<Header, Error> {
     let metadata = read_metadata(&mut cur, key_count)?;
     let alignment = read_alignment(&cur, &metadata)?;
 
-    // The counts are bounded by what is left of the file, so this is in proportion to it.
-    let mut tensors = Vec::with_capacity(tensor_count.min(cur.left() / LEAST_TENSOR));
+    let mut tensors = Vec::with_capacity(tensor_count.min(AT_ONCE));
     let mut places = Vec::with_capacity(tensors.capacity());
     for i in 0..tensor_count {
         let start = cur.at;
@@ -118,16 +107,16 @@ fn read_version(cur: &mut Cursor<'_>) -> Result<u32, Error> {
 }
 
 fn read_metadata(cur: &mut Cursor<'_>, count: usize) -> Result<Metadata, Error> {
-    let mut entries = Vec::with_capacity(count);
-    let mut starts = Vec::with_capacity(count);
+    let mut entries = Vec::with_capacity(count.min(AT_ONCE));
+    let mut starts = Vec::with_capacity(count.min(AT_ONCE));
     for i in 0..count {
         starts.push(cur.at);
         let key = cur.str(format_args!("key {i}"))?;
-        let name = format_args!("key {i} ({})", Quoted(key));
+        let name = format_args!("key {i} ({})", Quoted(&key));
         let kind_at = cur.at;
         let kind = cur.u32(format_args!("{name}: type"))?;
         let value = read_value(cur, kind, kind_at, &name)?;
-        entries.push((key.to_owned(), value));
+        entries.push((key, value));
     }
     Metadata::new(cur.file, entries).map_err(|(second, key)| {
         cur.error(format_args!("key {second} ({})", Quoted(&key)), starts[second], "the key is there twice")
@@ -151,7 +140,7 @@ fn read_value(cur: &mut Cursor<'_>, kind: u32, kind_at: usize, name: &dyn Displa
             let [byte] = cur.array(name)?;
             Value::Bool(boolean(byte).ok_or_else(|| cur.error(name, at, not_boolean(byte)))?)
         }
-        kind::STR => Value::Str(cur.str(name)?.to_owned()),
+        kind::STR => Value::Str(cur.str(name)?),
         kind::ARRAY => Value::Array(read_array(cur, name, 1)?),
         other => return Err(cur.error(name, kind_at, format!("value type {other} is not known"))),
     })
@@ -187,15 +176,15 @@ fn read_array(cur: &mut Cursor<'_>, name: &dyn Display, depth: usize) -> Result<
         }
         kind::STR => {
             let count = cur.count(8, length)?;
-            let mut out = Vec::with_capacity(count);
+            let mut out = Vec::with_capacity(count.min(AT_ONCE));
             for i in 0..count {
-                out.push(cur.str(format_args!("{name}[{i}]"))?.to_owned());
+                out.push(cur.str(format_args!("{name}[{i}]"))?);
             }
             Array::Str(out)
         }
         kind::ARRAY => {
             let count = cur.count(4 + 8, length)?;
-            let mut out = Vec::with_capacity(count);
+            let mut out = Vec::with_capacity(count.min(AT_ONCE));
             for i in 0..count {
                 out.push(read_array(cur, &format_args!("{name}[{i}]"), depth + 1)?);
             }
@@ -249,7 +238,7 @@ impl Display for Field<'_> {
 /// One row of the tensor table, and where its offset field lies. Here `offset` still counts from the data's start.
 fn read_tensor(cur: &mut Cursor<'_>, i: usize) -> Result<(TensorInfo, usize), Error> {
     let name = cur.str(format_args!("tensor {i}: name"))?;
-    let field = |field| Field(i, name, field);
+    let field = |field| Field(i, &name, field);
     let at = cur.at;
     let dims = cur.u32(field("dimension count"))? as usize;
     if dims == 0 || dims > MAX_DIMS {
@@ -274,7 +263,7 @@ fn read_tensor(cur: &mut Cursor<'_>, i: usize) -> Result<(TensorInfo, usize), Er
         .map_err(|_| cur.error(field("offset"), offset_at, format!("{offset} is beyond the file")))?;
     // `usize::MAX` marks a size that only the next tensor's place will tell.
     let size = size.unwrap_or(usize::MAX);
-    Ok((TensorInfo { name: name.to_owned(), shape, dtype, offset, size }, offset_at))
+    Ok((TensorInfo { name, shape, dtype, offset, size }, offset_at))
 }
 
 /// Turns offsets into file offsets; checks that tensors lie in the file and do not overlap.
@@ -318,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_the_same_however_much_of_it_is_read_first() {
+    fn a_header_is_the_same_however_much_of_it_is_read_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("words.gguf");
         let mut writer = crate::gguf::Writer::new();
@@ -331,8 +320,9 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         let whole = format!("{:?}", parse(&path, &bytes).unwrap());
         let file = ModelFile::open(&path).unwrap();
-        for first in [4, 100, 5000, bytes.len(), 1 << 20] {
-            assert_eq!(format!("{:?}", header_within(&file, first).unwrap()), whole, "{first} bytes first");
+        for step in [4, 100, 5000, bytes.len(), 1 << 20] {
+            let read = parse_from(Cursor::reading(&file, step).unwrap()).unwrap();
+            assert_eq!(format!("{read:?}"), whole, "{step} bytes at a time");
         }
     }
 }
