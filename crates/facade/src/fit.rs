@@ -57,15 +57,36 @@ pub fn published(
     options: &LoadOptions,
     available: Option<u64>,
 ) -> Result<Vec<Candidate>, Error> {
-    let checkpoint = Checkpoint::from_config(name, config);
-    let of = |quant| candidate(name, &checkpoint, quant, kernels, options, available);
-    if let Some(format) = format {
-        // Only experts are published in four bits; files that are named after them hold the rest in eight.
-        let format = if format.eq_ignore_ascii_case(Format::MXFP4.name()) { "Q8_0" } else { format };
-        let unknown = |known| Error::Mix { model: name.to_owned(), mix: format.to_owned(), known };
-        return Ok(vec![of(Some(format.parse().map_err(unknown)?))?]);
+    if format.is_some() {
+        return Ok(vec![as_published(name, config, format, kernels, options, available)?]);
     }
-    as_stored_and_in_mixes(of)
+    let checkpoint = Checkpoint::from_config(name, config);
+    as_stored_and_in_mixes(|quant| candidate(name, &checkpoint, quant, kernels, options, available))
+}
+
+/// A published model in one format alone: as [`published`], without the others that it could be taken in.
+///
+/// # Errors
+/// As [`published`].
+pub fn as_published(
+    name: &str,
+    config: serde_json::Value,
+    format: Option<&str>,
+    kernels: &Kernels,
+    options: &LoadOptions,
+    available: Option<u64>,
+) -> Result<Candidate, Error> {
+    let quant = match format {
+        None => None,
+        // Only experts are published in four bits; files that are named after them hold the rest in eight.
+        Some(format) if format.eq_ignore_ascii_case(Format::MXFP4.name()) => Some(Quant::Q8_0),
+        Some(format) => Some(format.parse().map_err(|known| Error::Mix {
+            model: name.to_owned(),
+            mix: format.to_owned(),
+            known,
+        })?),
+    };
+    candidate(name, &Checkpoint::from_config(name, config), quant, kernels, options, available)
 }
 
 /// The candidate of no quantisation and, where most of its weights are floats, those of every mix.

@@ -37,9 +37,14 @@ pub struct Rates<'k> {
 const WORTH: f64 = 0.03;
 
 impl<'k> Rates<'k> {
-    /// Nothing is measured yet.
-    pub fn new(kernels: &'k Kernels) -> Rates<'k> {
-        Rates { kernels, known: Vec::new() }
+    /// The rates that were measured before, if any were.
+    pub fn new(kernels: &'k Kernels, known: Vec<(Format, Rate)>) -> Rates<'k> {
+        Rates { kernels, known }
+    }
+
+    /// Those that are known by now.
+    pub fn known(&self) -> &[(Format, Rate)] {
+        &self.known
     }
 
     /// The rate of a format, measured when it is asked for the first time: for about half a second and with 200 MiB.
@@ -113,12 +118,14 @@ mod tests {
     #[test]
     fn rates_are_measured_once() {
         let kernels = Kernels::new(Options::default()).unwrap();
-        let mut rates = Rates::new(&kernels);
+        let mut rates = Rates::new(&kernels, Vec::new());
         let rate = rates.of(Format::Q8_0).unwrap();
         assert!(
             (1e7..1e13).contains(&rate.bytes_per_s) && (1e8..1e16).contains(&rate.operations_per_s),
             "{rate:?}"
         );
         assert_eq!(rates.of(Format::Q8_0).unwrap(), rate);
+        let mut later = Rates::new(&kernels, rates.known().to_vec());
+        assert_eq!(later.of(Format::Q8_0).unwrap(), rate);
     }
 }

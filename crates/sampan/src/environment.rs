@@ -4,6 +4,7 @@
 //! |------------------|-----------------------------------------------------------------------------------|
 //! | `NO_COLOR`       | set to anything but the empty string: no colours, no dimmed text                  |
 //! | `TERM`           | `dumb`: as `NO_COLOR`, and no line editing                                        |
+//! | `XDG_CACHE_HOME` | where it is kept how fast this machine is (`$XDG_CACHE_HOME/sampan`, else `~/.cache/sampan`) |
 //! | `XDG_STATE_HOME` | where an interrupted conversation is kept (`$XDG_STATE_HOME/sampan`)               |
 //! | `SAMPAN_API_KEY` | the key that `sampan serve` demands of its clients                                  |
 //! | `HOME`           | the same, as `$HOME/.local/state/sampan`, when `XDG_STATE_HOME` is not set         |
@@ -33,6 +34,8 @@ pub(crate) struct Environment {
     pub(crate) dumb_terminal: bool,
     /// The folder for what should outlive the program, if one is known.
     pub(crate) state_folder: Option<PathBuf>,
+    /// The folder for what can be made again, if one is known.
+    pub(crate) cache_folder: Option<PathBuf>,
     /// The key for clients of `sampan serve`.
     pub(crate) api_key: Option<Secret>,
     /// Where models are kept and come from.
@@ -63,6 +66,7 @@ impl Environment {
             state_folder: state
                 .or_else(|| Some(path("HOME")?.join(".local/state")))
                 .map(|p| p.join("sampan")),
+            cache_folder: cache_home().map(|cache| cache.join("sampan")),
             hub: hub(),
             token_file: path("HF_TOKEN_PATH").or_else(|| Some(hugging_face_home()?.join("token"))),
         }
@@ -87,9 +91,12 @@ fn text(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+fn cache_home() -> Option<PathBuf> {
+    path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")))
+}
+
 fn hugging_face_home() -> Option<PathBuf> {
-    let cache = || path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
-    path("HF_HOME").or_else(|| Some(cache()?.join("huggingface")))
+    path("HF_HOME").or_else(|| Some(cache_home()?.join("huggingface")))
 }
 
 fn hub() -> HubOptions {

@@ -84,7 +84,7 @@ fn owner(owner: Owner) -> &'static str {
 }
 
 /// `3 days ago`
-fn ago(seconds: u64) -> String {
+pub(super) fn ago(seconds: u64) -> String {
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let minutes = SystemTime::now().duration_since(then).map_or(0, |age| age.as_secs() / 60);
     let said = |n: u64, unit: &str| format!("{n} {unit}{} ago", if n == 1 { "" } else { "s" });

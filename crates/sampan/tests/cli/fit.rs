@@ -101,15 +101,31 @@ fn without_names_the_catalogue_is_considered() {
     let rows = all["catalogue"].as_array().unwrap();
     assert!(rows.len() > 70, "{}", rows.len());
     let fitting = rows.iter().filter(|row| row["fits"] == true).count();
+    // What was measured of the machine is remembered, and said to be old when it is.
     let some = fit(&folder, &hub, "--language code --json").json();
     let some = some["catalogue"].as_array().unwrap();
     assert!(!some.is_empty() && some.len() < fitting, "{} of {fitting}", some.len());
     assert!(hub.log().is_empty());
-    let small = rows.iter().find(|row| row["model"] == "qwen3:0.6b").unwrap();
+    let row =
+        |rows: &[serde_json::Value], name: &str| rows.iter().find(|r| r["model"] == name).unwrap().clone();
+    let speed = |row: serde_json::Value| row["generated_tokens_per_s"].as_f64().unwrap();
+    let [first, again] = [rows, some].map(|rows| speed(row(rows, "qwen2.5-coder:0.5b")));
+    assert!((first / again - 1.0).abs() < 1e-9, "{first} and {again}");
+    let small = row(rows, "qwen3:0.6b");
     let memory = small["memory_bytes"].as_u64().unwrap();
     assert!(memory > small["download_bytes"].as_u64().unwrap() * 9 / 10, "{small:#}");
+    let file = folder.path(".cache/sampan/measured.json");
+    let mut kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    kept["at"] = serde_json::json!(1);
+    std::fs::write(&file, kept.to_string()).unwrap();
     let table = fit(&folder, &hub, "").success();
-    for said in ["of memory available", "qwen3:0.6b", "<- the largest that answers", "try `sampan run "] {
+    for said in [
+        "of memory available",
+        "qwen3:0.6b",
+        "<- the largest that answers",
+        "try `sampan run ",
+        "days ago; --measure does that again",
+    ] {
         assert!(table.contains(said), "{said:?} is not in {table}");
     }
 }

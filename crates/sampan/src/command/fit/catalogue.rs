@@ -1,10 +1,13 @@
 //! The catalogue as it suits this machine.
 
+use super::measured::Measured;
 use super::{FitArgs, Machine};
+use crate::cli::Context;
+use crate::command::list::ago;
 use crate::command::{print, print_json};
 use crate::error::{AppError, Result};
 use crate::render::{bytes, table, three_digits};
-use sampan::fit::{Candidate, READING_SPEED, of_products, published};
+use sampan::fit::{Candidate, READING_SPEED, as_published, of_products};
 use sampan::rates::{Rate, Rates};
 use sampan::trial::{Speeds, try_out};
 use sampan_hub::{Catalogue, Pick, Purpose, Release};
@@ -21,17 +24,19 @@ struct Entry<'c> {
     why: Option<&'static str>,
 }
 
-pub(super) fn run(args: &FitArgs, machine: &Machine) -> Result<()> {
+pub(super) fn run(args: &FitArgs, machine: &Machine, context: &Context) -> Result<()> {
     let catalogue = Catalogue::builtin();
     let language = args.language.as_deref();
     let mut entries = Vec::new();
     for release in catalogue.releases().iter().filter(|r| language.is_none_or(|code| r.speaks(code))) {
         entries.push(Entry { release, candidate: candidate(release, machine)?, speeds: None, why: None });
     }
-    let mut rates = Rates::new(&machine.kernels);
+    let mut measured = Measured::read(context, &machine.kernels, args.measure);
+    let (old, when) = (!measured.is_new(), ago(measured.at));
     for mixtures in [false, true] {
-        expect(entries.iter_mut().filter(|entry| entry.is_mixture() == mixtures), machine, &mut rates)?;
+        expect(entries.iter_mut().filter(|entry| entry.is_mixture() == mixtures), machine, &mut measured)?;
     }
+    measured.write();
     recommend(&mut entries);
     let all = entries.len();
     if !args.all {
@@ -52,6 +57,9 @@ pub(super) fn run(args: &FitArgs, machine: &Machine) -> Result<()> {
     if hidden > 0 {
         print(&format!("{hidden} more do not fit; --all shows them\n"))?;
     }
+    if old {
+        print(&format!("speeds are by what was measured {when}; --measure does that again\n"))?;
+    }
     advice(&entries)
 }
 
@@ -62,26 +70,38 @@ fn candidate(release: &Release, machine: &Machine) -> Result<Candidate> {
     };
     let config = release.config().unwrap_or_default();
     let (kernels, options) = (&machine.kernels, &machine.options);
-    // As it is published comes first.
-    Ok(published(release.name, config, format, kernels, options, machine.bytes())?.swap_remove(0))
+    Ok(as_published(release.name, config, format, kernels, options, machine.bytes())?)
 }
 
-/// The speeds of models that are alike: those of their products, by what the one of middle size reaches of that in a trial.
+/// The speeds of models that are alike: those of their products, by what one of them reaches of that in a trial: the one of middle
+/// size, or one that was tried before.
 fn expect<'e, 'c: 'e>(
     alike: impl Iterator<Item = &'e mut Entry<'c>>,
     machine: &Machine,
-    rates: &mut Rates<'_>,
+    measured: &mut Measured,
 ) -> Result<()> {
     let mut alike: Vec<&mut Entry<'_>> = alike.filter(|entry| entry.candidate.fits).collect();
     alike.sort_by_key(|entry| entry.candidate.plan.parameters());
     let (kernels, kv) = (&machine.kernels, machine.options.kv);
+    let mut rates = Rates::new(kernels, measured.rates());
     for entry in &mut alike {
         let rate: Rate = rates.of_plan(&entry.candidate.plan).map_err(AppError::internal)?;
         entry.speeds = Some(of_products(&entry.candidate.plan, kernels, kv, rate));
     }
-    let Some(middle) = alike.get(alike.len() / 2) else { return Ok(()) };
-    let tried = try_out(middle.release.name, &middle.candidate.plan, kernels, kv)?;
-    let Some(products) = middle.speeds else { return Ok(()) };
+    measured.keep_rates(rates.known());
+    let middle = alike.len() / 2;
+    let known = |entry: &Entry<'_>| measured.trial(entry.release.name, kv);
+    let before = (0..alike.len()).filter(|&i| known(alike[i]).is_some()).min_by_key(|i| i.abs_diff(middle));
+    let Some(one) = alike.get(before.unwrap_or(middle)) else { return Ok(()) };
+    let tried = match known(one) {
+        Some(speeds) => speeds,
+        None => {
+            let speeds = try_out(one.release.name, &one.candidate.plan, kernels, kv)?;
+            measured.keep_trial(one.release.name, kv, speeds);
+            speeds
+        }
+    };
+    let Some(products) = one.speeds else { return Ok(()) };
     for speeds in alike.iter_mut().filter_map(|entry| entry.speeds.as_mut()) {
         speeds.prompt *= tried.prompt / products.prompt;
         speeds.generate *= tried.generate / products.generate;

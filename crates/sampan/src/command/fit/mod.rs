@@ -1,6 +1,7 @@
 //! `sampan fit`: which models, in which formats, suit this machine.
 
 mod catalogue;
+mod measured;
 mod named;
 
 use super::{print, print_json};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 ///
 /// Memory comes from the model's plan; its config.json is enough, and is all that a hub is asked for. Speeds are measured now,
 /// on a few layers of the model with made-up weights; those of the catalogue come from two such trials and from how fast this
-/// machine multiplies with weights of each format.
+/// machine multiplies with weights of each format, which is measured once and remembered.
 #[derive(Args, Debug)]
 pub(crate) struct FitArgs {
     /// GGUF files, folders with config.json (and weights or not), names as for `sampan pull`, or `mini` [default: the catalogue]
@@ -35,6 +36,9 @@ pub(crate) struct FitArgs {
     /// Also those of the catalogue that do not fit
     #[arg(long, conflicts_with = "models")]
     all: bool,
+    /// Measure this machine again for the catalogue, and not go by what was measured before
+    #[arg(long, conflicts_with = "models")]
+    measure: bool,
     /// Tokens that prompt and answer may have together [default: as `run` would take]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     context: Option<u32>,
@@ -106,7 +110,7 @@ pub(crate) fn run(args: FitArgs, context: &Context) -> Result<()> {
     let (kernels, available) = (Arc::new(options.kernels()?), machine::available_memory());
     let machine = Machine { kernels, options, available };
     if args.models.is_empty() {
-        return catalogue::run(&args, &machine);
+        return catalogue::run(&args, &machine, context);
     }
     let mut all = Vec::new();
     for name in &args.models {

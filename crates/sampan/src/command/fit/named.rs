@@ -19,8 +19,9 @@ pub(super) fn candidates(
     context: &Context,
 ) -> Result<Vec<Candidate>> {
     let of = |source: &Source| of_source(source, &machine.kernels, &machine.options, machine.bytes());
-    let Some(name) = fetch::only_name(typed, hub)? else { return Ok(of(&Source::parse(typed))?) };
-    let store = Store::new(&hub.options(context))?;
+    let Some((name, store)) = fetch::only_name(typed, hub, &hub.options(context))? else {
+        return Ok(of(&Source::parse(typed))?);
+    };
     if let Some(local) = store.find(&name) {
         return Ok(of(&Source::Named { name: typed.into(), path: local.path })?);
     }
