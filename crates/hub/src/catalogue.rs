@@ -1,7 +1,7 @@
 //! Short names of well-known releases.
 
 use crate::name::{Origin, Pick, Place, Repo, Revision, parse_pick};
-use crate::nearest::nearest_names;
+use crate::nearest::meant;
 use serde_json::Value;
 
 /// One line for each release; the file's head says what the columns are.
@@ -54,23 +54,33 @@ impl Catalogue {
         &self.releases
     }
 
-    /// What a short name stands for; `NAME-q8_0` is the same release in another quantisation.
+    /// What a short name stands for; `NAME-q8_0` is the same release in another quantisation. Words that other programs put
+    /// in between, or leave out, make no difference: `qwen3:30b` is `qwen3:30b-a3b`.
     pub fn find(&self, name: &str) -> Option<Place> {
-        let exact = |name: &str| self.releases.iter().find(|r| r.name.eq_ignore_ascii_case(name));
         let place = |release: &Release, pick: Pick| Place::Repo {
             repo: release.repo.clone(),
             pick,
             revision: release.revision.clone(),
         };
-        if let Some(release) = exact(name) {
+        if let Some(release) = self.exact(name) {
             return Some(place(release, release.pick.clone()));
         }
-        let (at, _) = name.match_indices('-').find(|(at, _)| exact(&name[..*at]).is_some())?;
-        let release = exact(&name[..at]).filter(|release| release.pick != Pick::Usual)?;
-        match parse_pick(&name[at + 1..])? {
+        let (name, format) = name.rsplit_once('-')?;
+        let release = self.exact(name).filter(|release| release.pick != Pick::Usual)?;
+        match parse_pick(format)? {
             pick @ Pick::Format(_) => Some(place(release, pick)),
             _ => None,
         }
+    }
+
+    /// The release that is called so, else the one that is when only what tells releases apart is compared.
+    fn exact(&self, name: &str) -> Option<&Release> {
+        let same = |release: &&Release| release.name.eq_ignore_ascii_case(name);
+        let alike = |idle: &[&str]| {
+            let wanted = essence(name, idle);
+            self.releases.iter().find(|release| essence(release.name, &[]) == wanted)
+        };
+        self.releases.iter().find(same).or_else(|| alike(&[])).or_else(|| alike(&["instruct", "chat"]))
     }
 
     /// The release with a name, or the first with the files of a repository.
@@ -83,13 +93,8 @@ impl Catalogue {
 
     /// What may have been meant: the sizes of a family, or names that are nearly the same.
     pub fn nearest(&self, name: &str) -> Vec<String> {
-        let names = || self.releases.iter().map(|release| release.name);
-        let family = format!("{}:", name.split(':').next().unwrap_or(name).to_lowercase());
-        let sizes: Vec<_> = names().filter(|known| known.starts_with(&family)).map(str::to_owned).collect();
-        if !sizes.is_empty() {
-            return sizes;
-        }
-        nearest_names(name, names(), 3).into_iter().map(str::to_owned).collect()
+        let names: Vec<String> = self.releases.iter().map(|release| release.name.to_owned()).collect();
+        meant(name, &names)
     }
 }
 
@@ -132,6 +137,17 @@ pub enum Purpose {
     Embedding,
     /// The order of documents.
     Reranking,
+}
+
+/// A name without words that tell no releases apart: the active parameters (`a3b`), a date, `it`, and those that are `idle`
+/// besides.
+fn essence(name: &str, idle: &[&str]) -> String {
+    let active = |word: &str| {
+        let number = word.strip_prefix('a').and_then(|word| word.strip_suffix('b')).unwrap_or_default();
+        number.parse::<f32>().is_ok()
+    };
+    let tells = |word: &&str| !active(word) && !["2507", "it"].contains(word) && !idle.contains(word);
+    name.to_ascii_lowercase().split('-').filter(tells).collect::<Vec<_>>().join("-")
 }
 
 fn parse(line: &'static str) -> Option<Release> {

@@ -1,6 +1,7 @@
 //! What can keep a model from getting to the disk, with advice.
 
 use crate::name::NameError;
+use crate::nearest::did_you_mean;
 use std::path::{Path, PathBuf};
 
 /// Why a model cannot be found, fetched or removed. [`Error::hint`] says what to do about it.
@@ -19,6 +20,8 @@ pub enum Error {
         what: String,
         /// Whether a token was sent.
         token: bool,
+        /// What may have been meant.
+        nearest: Vec<String>,
     },
     /// The hub wants to know who asks, or has not let them in.
     #[error("{repo} is gated: {why}")]
@@ -81,6 +84,8 @@ pub enum Error {
     Offline {
         /// What would have to be fetched.
         what: String,
+        /// What is here and may have been meant.
+        nearest: Vec<String>,
     },
     /// HTTPS cannot be spoken here.
     #[error("this CPU lacks {lacks}, which HTTPS needs here")]
@@ -161,8 +166,8 @@ pub enum Error {
     NotHere {
         /// The name.
         name: String,
-        /// A model of nearly that name.
-        nearest: Option<String>,
+        /// What is here and may have been meant.
+        nearest: Vec<String>,
     },
     /// The model belongs to somebody else.
     #[error("{name} was not fetched by sampan: {owner}")]
@@ -190,32 +195,53 @@ impl Error {
         use std::io::ErrorKind as Kind;
         match self {
             Error::Name(error) => error.hint(),
-            Error::NotFound { token: false, .. } => {
-                "check the spelling; a private repository needs the token of someone who may read it (HF_TOKEN)".into()
+            Error::NotFound { nearest, token, .. } => {
+                let spelling = did_you_mean(nearest);
+                let (spelling, or) = match &spelling {
+                    Some(question) => (question.as_str(), " Otherwise:"),
+                    None => ("check the spelling;", ""),
+                };
+                let reader = match token {
+                    false => "a private repository needs the token of someone who may read it (HF_TOKEN)",
+                    true => "the token's owner has to be one who may read it",
+                };
+                format!("{spelling}{or} {reader}")
             }
-            Error::NotFound { .. } => "check the spelling, and whether the token's owner may read it".into(),
             Error::Gated { page, variable, .. } => format!(
                 "accept the terms at {page}, make a token that may read, and set {variable}=... to it"
             ),
-            Error::Unreachable { .. } => "check the network and the proxy (HTTPS_PROXY); what has come so far is kept, \
+            Error::Unreachable { .. } => {
+                "check the network and the proxy (HTTPS_PROXY); what has come so far is kept, \
                                           and the same command goes on from there"
-                .into(),
+                    .into()
+            }
             Error::Status { status: 500.., .. } | Error::RateLimited { .. } => {
-                "try again later; what has come so far is kept, and the same command goes on from there".into()
+                "try again later; what has come so far is kept, and the same command goes on from there"
+                    .into()
             }
             Error::Status { .. } | Error::BadAnswer { .. } => {
                 "if a proxy or a mirror (HF_ENDPOINT) is in between, try without it".into()
             }
-            Error::Redirect { .. } => "if that address is yours, make it the endpoint itself (HF_ENDPOINT)".into(),
-            Error::Offline { .. } => "leave --offline out, or unset HF_HUB_OFFLINE".into(),
+            Error::Redirect { .. } => {
+                "if that address is yours, make it the endpoint itself (HF_ENDPOINT)".into()
+            }
+            Error::Offline { nearest, .. } => {
+                let online = "leave --offline out, or unset HF_HUB_OFFLINE";
+                did_you_mean(nearest)
+                    .map_or(online.into(), |question| format!("{question} Otherwise {online}"))
+            }
             Error::Tls { .. } => "fetch the files with another program and give their folder".into(),
             Error::Setting { setting, .. } => format!("mend or unset {setting}"),
             Error::NoSuchFormat { .. } => "choose one of these".into(),
-            Error::NoModel { .. } => "choose a repository with safetensors and config.json, or with GGUF files".into(),
+            Error::NoModel { .. } => {
+                "choose a repository with safetensors and config.json, or with GGUF files".into()
+            }
             Error::Pickle { .. } => "look for a repository with the same model as safetensors or GGUF".into(),
-            Error::NoSpace { .. } => "free some space (`sampan list`, `sampan rm`, `sampan gc`), or set HF_HOME to a \
+            Error::NoSpace { .. } => {
+                "free some space (`sampan list`, `sampan rm`, `sampan gc`), or set HF_HOME to a \
                                       folder on a larger disk"
-                .into(),
+                    .into()
+            }
             Error::WrongHash { .. } => {
                 "pull again; if it happens again, do not trust the place where the file comes from".into()
             }
@@ -229,8 +255,9 @@ impl Error {
                 _ => "set HF_HOME to another folder, or see what the system says after the last colon",
             }
             .into(),
-            Error::NotHere { nearest: Some(name), .. } => format!("did you mean {name}?"),
-            Error::NotHere { .. } => "`sampan list` shows what is here".into(),
+            Error::NotHere { nearest, .. } => {
+                did_you_mean(nearest).unwrap_or_else(|| "`sampan list` shows what is here".into())
+            }
             Error::NotOurs { how, .. } => how.clone(),
             Error::NoFolder => "set HF_HOME to a folder for models".into(),
         }

@@ -4,6 +4,7 @@
 //! checking them, so a name that leaves the store cannot be written down.
 
 use crate::catalogue::Catalogue;
+use crate::nearest::did_you_mean;
 use std::fmt;
 
 /// Whose repositories a name means.
@@ -55,6 +56,14 @@ pub enum NameError {
         /// Which part is wrong.
         why: &'static str,
     },
+    /// A repository, and after another slash a file.
+    #[error("{name:?} is no model name: a file of a repository stands behind a colon")]
+    FileAfterSlash {
+        /// What was typed.
+        name: String,
+        /// The same as it has to be written.
+        meant: String,
+    },
     /// A file that runs code when it is read.
     #[error("{name:?} is a pickle checkpoint, which can run any code while it is read")]
     Pickle {
@@ -68,11 +77,12 @@ impl NameError {
     pub fn hint(&self) -> String {
         match self {
             NameError::Unknown { nearest, .. } if !nearest.is_empty() => {
-                format!("did you mean {}?", nearest.join(" or "))
+                did_you_mean(nearest).unwrap_or_default()
             }
+            NameError::FileAfterSlash { meant, .. } => format!("write {meant}"),
             NameError::Pickle { .. } => "give the repository's safetensors or GGUF files".into(),
-            _ => "give a short name (qwen3:4b), OWNER/NAME, OWNER/NAME:Q4_K_M, hf.co/OWNER/NAME, or the URL of a \
-                  GGUF file"
+            _ => "give a short name (qwen3:4b), OWNER/NAME, OWNER/NAME:Q4_K_M, OWNER/NAME:path/in/it.gguf, hf.co/OWNER/NAME, \
+                  or the URL of a GGUF file"
                 .into(),
         }
     }
@@ -259,10 +269,17 @@ impl ModelName {
         } else if typed.contains("://") {
             Place::Url(url(typed)?)
         } else if typed.contains('/') {
-            in_repo(typed, origin).ok_or(malformed(
-                "owner and name are letters, digits and single - _ . with one slash between; then at most :FORMAT and \
-                 @REVISION",
-            ))?
+            in_repo(typed, origin).ok_or_else(|| {
+                after_slash(typed).map_or_else(
+                    || {
+                        malformed(
+                            "owner and name are letters, digits and single - _ . with one slash between; then at most \
+                             :FORMAT or :PATH-OF-A-FILE, and @REVISION",
+                        )
+                    },
+                    |meant| NameError::FileAfterSlash { name: typed.into(), meant },
+                )
+            })?
         } else {
             let catalogue = Catalogue::builtin();
             match catalogue.find(typed) {
@@ -334,6 +351,14 @@ fn in_browser(path: &str, origin: Origin) -> Option<Place> {
         _ => return None,
     };
     Some(Place::Repo { repo, pick, revision: Some(Revision::new(revision)?) })
+}
+
+/// How `OWNER/NAME/FILE` has to be written.
+fn after_slash(typed: &str) -> Option<String> {
+    let mut parts = typed.splitn(3, '/');
+    let (owner, name, file) = (parts.next()?, parts.next()?, parts.next()?);
+    let file = RepoPath::new(file).filter(|file| file.file_name().contains('.'))?;
+    Repo::new(Origin::HuggingFace, owner, name).map(|repo| format!("{repo}:{file}"))
 }
 
 /// `OWNER/NAME[:PICK][@REVISION]`; the last two in any order.

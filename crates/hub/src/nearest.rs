@@ -23,6 +23,39 @@ pub(crate) fn nearest_names<S: AsRef<str>>(
     close.into_iter().take(count).map(|(_, name)| name).collect()
 }
 
+/// Which of `names` may have been meant by a word or by `OWNER/NAME[:FORMAT]`: the sizes of a family, names that are nearly
+/// the same, and those of another owner; three at most, but every size.
+pub(crate) fn meant(typed: &str, names: &[String]) -> Vec<String> {
+    let lower = typed.to_lowercase();
+    let names = || names.iter().filter(|name| **name != typed);
+    let mut found: Vec<String> = Vec::new();
+    if !lower.contains('/') {
+        let family = format!("{}:", lower.split(':').next().unwrap_or(&lower));
+        found.extend(names().filter(|name| name.to_lowercase().starts_with(&family)).cloned());
+        found.dedup();
+    }
+    if found.is_empty() {
+        found = nearest_names(typed, names(), 3).into_iter().cloned().collect();
+        let whole = |name: &str| name.split([':', '@']).next().unwrap_or(name).to_lowercase();
+        let wanted = whole(&lower);
+        if let Some((_, repository)) = wanted.split_once('/') {
+            let same =
+                |name: &&String| whole(name).split_once('/').is_some_and(|(_, theirs)| theirs == repository);
+            let other = |name: &&String| whole(name) != wanted;
+            found.extend(names().filter(same).filter(other).cloned());
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        found.retain(|name| seen.insert(name.clone()));
+        found.truncate(3);
+    }
+    found
+}
+
+/// The question that ends a message, unless nothing is near.
+pub(crate) fn did_you_mean(nearest: &[String]) -> Option<String> {
+    (!nearest.is_empty()).then(|| format!("did you mean {}?", nearest.join(" or ")))
+}
+
 /// Insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -57,6 +90,20 @@ mod tests {
         }
         for (a, b, d) in [("", "abc", 3), ("abc", "abc", 0), ("ab", "ba", 1), ("kitten", "sitting", 3)] {
             assert_eq!(distance(a, b), d);
+        }
+        let models = ["mini", "qwen3:4b", "qwen3:8b", "Qwen/Qwen3-4B-GGUF:Q4_K_M", "tiny/noise:Q8_0"]
+            .map(String::from);
+        for (typed, near) in [
+            ("miny", "mini"),
+            ("qwen3", "qwen3:4b qwen3:8b"),
+            ("Qwen3-4B", "qwen3:4b qwen3:8b"),
+            ("Qwen/Qwen3-4B-GUFF:Q4_K_M", "Qwen/Qwen3-4B-GGUF:Q4_K_M"),
+            ("else/qwen3-4b-gguf", "Qwen/Qwen3-4B-GGUF:Q4_K_M"),
+            ("tiny/noise:Q4_0", "tiny/noise:Q8_0"),
+            ("tiny/noise:Q8_0", ""),
+            ("other/model", ""),
+        ] {
+            assert_eq!(meant(typed, &models).join(" "), near, "{typed}");
         }
         assert_eq!(nearest_names("save-", ["saver", "save", "sa"].into_iter(), 3), ["saver", "save"]);
     }

@@ -126,13 +126,30 @@ impl<'a> Hub<'a> {
 
     fn client(&self, name: &ModelName) -> Result<Client, Error> {
         if self.options.offline {
-            return Err(Error::Offline { what: name.to_string() });
+            let nearest = self.store.meant_here(name.as_str());
+            return Err(Error::Offline { what: name.to_string(), nearest });
         }
         let named: Vec<&str> = match name.place() {
             Place::Url(url) => vec![url],
             Place::Repo { .. } => vec![],
         };
         Client::new(self.options, &named)
+    }
+
+    /// What a repository holds, or which one may have been meant.
+    fn list(
+        &self,
+        name: &ModelName,
+        remote: &Remote,
+        client: &Client,
+        say: crate::Say<'_>,
+    ) -> Result<Listing, Error> {
+        remote.list(client, say).map_err(|error| match error {
+            Error::NotFound { host, what, token, .. } => {
+                Error::NotFound { host, what, token, nearest: self.store.meant(name.as_str(), &[]) }
+            }
+            other => other,
+        })
     }
 
     /// Asks the hub which files a model has, and looks which of them are here.
@@ -143,7 +160,7 @@ impl<'a> Hub<'a> {
         let client = self.client(name)?;
         let remote = self.remote(name);
         let say = |why: &Error, wait: Duration| listener(Event::Retry { why, wait });
-        let Listing { commit, files } = remote.list(&client, &say)?;
+        let Listing { commit, files } = self.list(name, &remote, &client, &say)?;
         let (repo, pick, revision) = target(name.place());
         let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
         let shown = remote.asked(None).repo;
@@ -154,16 +171,17 @@ impl<'a> Hub<'a> {
             })?;
         let wanted = |path: &crate::RepoPath| files.iter().find(|file| file.path == *path).cloned();
         let files: Vec<RemoteFile> = selection.files.iter().filter_map(wanted).collect();
-        let (cache, mut missing, mut missing_files) = (self.store.cache(repo.origin()), 0, 0);
+        let (cache, mut missing, mut missing_files) = (self.store.cache(repo.origin()), 0u64, 0);
         for file in &files {
             let blob = cache.blobs(&repo).join(blob_name(&commit, file));
             if !is_whole(&blob, file.bytes) {
-                missing += file.bytes.saturating_sub(come(&with_end(&blob, NOTE)));
+                // Sizes are what a hub says, and it may say anything.
+                missing = missing.saturating_add(file.bytes.saturating_sub(come(&with_end(&blob, NOTE))));
                 missing_files += 1;
             }
         }
         let revision = revision.unwrap_or_else(|| Revision::usual(repo.origin()));
-        let bytes = files.iter().map(|file| file.bytes).sum();
+        let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.bytes));
         let name = name.to_string();
         Ok(Plan {
             name,
@@ -193,7 +211,7 @@ impl<'a> Hub<'a> {
         let client = self.client(name)?;
         let remote = self.remote(name);
         let say = |why: &Error, wait: Duration| listener(Event::Retry { why, wait });
-        let Listing { commit, files } = remote.list(&client, &say)?;
+        let Listing { commit, files } = self.list(name, &remote, &client, &say)?;
         let file = files.iter().find(|file| file.path.as_str() == path);
         file.map(|file| remote.small(&client, &commit, file, &say)).transpose()
     }

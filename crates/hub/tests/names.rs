@@ -54,6 +54,16 @@ fn every_way_to_write_a_name() {
         ("deepseek-r1:7b", "hf unsloth/DeepSeek-R1-Distill-Qwen-7B-GGUF Q4_K_M"),
         ("gemma3:4b", "hf ggml-org/gemma-3-4b-it-GGUF Q4_K_M"),
         ("gpt-oss:20b", "hf ggml-org/gpt-oss-20b-GGUF MXFP4"),
+        ("qwen3:30b", "hf Qwen/Qwen3-30B-A3B-GGUF Q4_K_M"),
+        ("qwen3:30b-q8_0", "hf Qwen/Qwen3-30B-A3B-GGUF Q8_0"),
+        ("qwen3:4b-instruct-2507-q8_0", "hf unsloth/Qwen3-4B-Instruct-2507-GGUF Q8_0"),
+        ("qwen3:30b-a3b-thinking-2507-q4_K_M", "hf unsloth/Qwen3-30B-A3B-Thinking-2507-GGUF Q4_K_M"),
+        ("qwen2.5:7b-instruct-q8_0", "hf Qwen/Qwen2.5-7B-Instruct-GGUF Q8_0"),
+        ("llama3.1:8b-instruct", "hf bartowski/Meta-Llama-3.1-8B-Instruct-GGUF Q4_K_M"),
+        ("gemma3:4b-it-q8_0", "hf ggml-org/gemma-3-4b-it-GGUF Q8_0"),
+        ("gemma3:4b-it-qat", "hf ggml-org/gemma-3-4b-it-qat-GGUF Q4_0"),
+        ("deepseek-r1:8b", "hf unsloth/DeepSeek-R1-0528-Qwen3-8B-GGUF Q4_K_M"),
+        ("deepseek-r1:8b-llama-distill-q4_K_M", "hf unsloth/DeepSeek-R1-Distill-Llama-8B-GGUF Q4_K_M"),
     ] {
         assert_eq!(meaning(typed, Origin::HuggingFace), means, "{typed}");
     }
@@ -70,6 +80,9 @@ fn what_is_no_name_says_so() {
         ("gema3:4b", &["did you mean gemma3:4b"]),
         ("quux:1b", &["no release is called \"quux:1b\"", "OWNER/NAME"]),
         ("a/b/c", &["one slash"]),
+        ("a/b/c.gguf", &["behind a colon", "a/b:c.gguf"]),
+        ("a/b/q/c-Q8_0.gguf", &["a/b:q/c-Q8_0.gguf"]),
+        ("Qwen3-4B", &["did you mean qwen3:4b"]),
         ("../../etc/passwd", &["one slash"]),
         ("../x", &["owner and name"]),
         ("a/..", &["owner and name"]),
@@ -108,6 +121,10 @@ fn the_catalogue_is_whole() {
         let parsed = ModelName::parse(release.name, Origin::HuggingFace).unwrap();
         assert!(matches!(parsed.place(), Place::Repo { repo, .. } if *repo == release.repo), "{release:?}");
     }
+    let mut places: Vec<_> =
+        catalogue.releases().iter().map(|r| format!("{} {:?}", r.repo, r.pick)).collect();
+    places.sort();
+    assert!(places.windows(2).all(|pair| pair[0] != pair[1]), "a release has two names");
     assert!(matches!(
         ModelName::parse("qwen3-reranker:4b-q4_0", Origin::HuggingFace),
         Err(NameError::Unknown { .. })

@@ -188,7 +188,7 @@ impl Client {
             (_, "GatedRepo") if !token => gated("it is given only to people who have accepted its terms"),
             (_, "GatedRepo") => gated("the token's owner has not been let in"),
             (404 | 410, _) | (_, "RepoNotFound" | "RevisionNotFound" | "EntryNotFound") => {
-                Error::NotFound { host, what, token }
+                Error::NotFound { host, what, token, nearest: Vec::new() }
             }
             (401, _) if !token => gated("the hub wants a token"),
             (401, _) => gated("the hub does not accept the token"),

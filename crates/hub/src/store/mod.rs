@@ -10,7 +10,9 @@ pub use listing::{Entry, Owner};
 pub use record::{Record, RecordedFile};
 pub use removal::{Leftover, Removed};
 
+use crate::catalogue::Catalogue;
 use crate::name::{ModelName, Origin, Pick, Repo, Revision};
+use crate::nearest::meant;
 use crate::pull::target;
 use crate::select::{Selection, select};
 use crate::{Error, HubOptions};
@@ -86,6 +88,23 @@ impl Store {
         }
         let found = self.ollama.iter().find_map(|root| ollama::find(root, name))?;
         Some(Local { path: found.blob, bytes: found.bytes, commit: String::new() })
+    }
+
+    /// The models on this machine that may have been meant by a name that means none.
+    pub fn meant_here(&self, typed: &str) -> Vec<String> {
+        let whole = self.list().into_iter().filter(|entry| !entry.unfinished);
+        meant(typed, &whole.map(|entry| entry.name).collect::<Vec<_>>())
+    }
+
+    /// The models that may have been meant by a name that means none: here, in the catalogue, by their repository there, or
+    /// among `others` that have names of their own.
+    pub fn meant(&self, typed: &str, others: &[&str]) -> Vec<String> {
+        let mut names: Vec<String> = others.iter().map(|name| (*name).to_owned()).collect();
+        names.extend(self.list().into_iter().filter(|entry| !entry.unfinished).map(|entry| entry.name));
+        let catalogue = Catalogue::builtin();
+        names.extend(catalogue.releases().iter().map(|release| release.name.to_owned()));
+        names.extend(catalogue.releases().iter().map(|release| release.repo.to_string()));
+        meant(typed, &names)
     }
 
     /// Notes that a model was used now, if sampan fetched it.

@@ -2,11 +2,10 @@
 
 use super::cache::{Cache, NOTE, PARTIAL, WRONG, names, remove};
 use super::record::{Record, pick_word};
-use super::{Owner, Store, candidates, ollama, whole};
+use super::{Store, candidates, ollama, whole};
 use crate::Error;
 use crate::digest::is_hex;
 use crate::name::{ModelName, Repo, Revision};
-use crate::nearest::nearest_name;
 use crate::pull::target;
 use std::collections::BTreeSet;
 use std::fs;
@@ -96,9 +95,7 @@ impl Store {
             let how = format!("`ollama rm {}` removes it", model.name);
             return Error::NotOurs { name: name.to_string(), owner: "it is in Ollama's store", how };
         }
-        let here =
-            self.list().into_iter().filter(|e| e.owner != Owner::Ollama && !e.unfinished).map(|e| e.name);
-        Error::NotHere { name: name.to_string(), nearest: nearest_name(name.as_str(), here) }
+        Error::NotHere { name: name.to_string(), nearest: self.meant_here(name.as_str()) }
     }
 
     /// What nobody needs: what is left of pulls that were not finished, files with wrong bytes, and blobs of repositories

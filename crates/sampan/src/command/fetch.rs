@@ -29,9 +29,24 @@ impl HubArgs {
         if self.modelscope { Origin::ModelScope } else { Origin::HuggingFace }
     }
 
-    /// A model's name.
-    pub(crate) fn name(&self, typed: &str) -> Result<ModelName> {
-        Ok(ModelName::parse(typed, self.origin())?)
+    /// The names of models that are pulled or removed; what is near one that is none, `meant` says.
+    pub(crate) fn names(
+        &self,
+        typed: &[String],
+        meant: impl Fn(&str) -> Vec<String>,
+    ) -> Result<Vec<ModelName>> {
+        let parse = |typed: &String| match ModelName::parse(typed, self.origin()) {
+            Err(_) if Source::parse(typed) == Source::Mini => Err(AppError::user(format!(
+                "{typed} is part of the program: it is neither fetched nor removed"
+            ))
+            .hint("`sampan run mini` talks to it")),
+            Err(NameError::Unknown { name, .. }) => {
+                let nearest = meant(&name);
+                Err(NameError::Unknown { name, nearest }.into())
+            }
+            other => Ok(other?),
+        };
+        typed.iter().map(parse).collect()
     }
 
     /// What the environment says, and the flags over it.
@@ -52,14 +67,19 @@ impl ModelArgs {
 /// The model that is meant: the one in the program, a path, or a name; what has a name and is not here is pulled, after
 /// saying what and how much.
 pub(crate) fn source(model: &str, hub: &HubArgs, context: &Context, quiet: bool) -> Result<Source> {
-    let Some(name) = only_name(model, hub)? else { return Ok(Source::parse(model)) };
     let options = hub.options(context);
-    let store = Store::new(&options)?;
+    let Some((name, store)) = only_name(model, hub, &options)? else { return Ok(Source::parse(model)) };
     let found = match store.find(&name) {
         Some(local) => local,
         None if hub.no_pull => {
-            return Err(AppError::from(HubError::NotHere { name: model.into(), nearest: None })
-                .hint(format!("`sampan pull {model}` fetches it; so does this command without --no-pull")));
+            let nearest = match store.meant_here(model) {
+                none if none.is_empty() => String::new(),
+                names => format!("; or did you mean {}?", names.join(" or ")),
+            };
+            let error = HubError::NotHere { name: model.into(), nearest: Vec::new() };
+            let pull =
+                format!("`sampan pull {model}` fetches it; so does this command without --no-pull{nearest}");
+            return Err(AppError::from(error).hint(pull));
         }
         None => pull(&name, &options, &store, context.terminal, quiet)?,
     };
@@ -67,18 +87,39 @@ pub(crate) fn source(model: &str, hub: &HubArgs, context: &Context, quiet: bool)
     Ok(Source::Named { name: model.into(), path: found.path })
 }
 
-/// The name that is meant, if it is neither the model in the program nor a path.
-pub(crate) fn only_name(model: &str, hub: &HubArgs) -> Result<Option<ModelName>> {
+/// Names that are no files and in no catalogue.
+const OWN: [&str; 1] = ["mini"];
+
+/// The name that is meant, and the store to look in, if it is neither the model in the program nor a path.
+pub(crate) fn only_name(
+    model: &str,
+    hub: &HubArgs,
+    options: &HubOptions,
+) -> Result<Option<(ModelName, Store)>> {
     let source = Source::parse(model);
+    let parsed = ModelName::parse(model, hub.origin());
     match &source {
-        Source::Path(path) if !path.exists() && !looks_like_path(model) => {}
+        Source::Path(path) if !path.exists() => match &parsed {
+            // A path, or a file of a repository with a slash too many.
+            Err(error @ NameError::FileAfterSlash { .. }) => match source.open() {
+                Err(missing) if !missing.hint().starts_with("did you mean") => {
+                    let instead = format!("{}; for a file of a repository {}", missing.hint(), error.hint());
+                    return Err(AppError::user(missing).hint(instead));
+                }
+                _ => return Ok(None),
+            },
+            _ if looks_like_path(model) => return Ok(None),
+            _ => {}
+        },
         _ => return Ok(None),
     }
-    match ModelName::parse(model, hub.origin()) {
-        Ok(name) => Ok(Some(name)),
+    match parsed {
+        Ok(name) => Ok(Some((name, Store::new(options)?))),
         // A word may be a folder's name as well; whichever is nearer is proposed.
-        Err(error @ NameError::Unknown { .. }) => match source.open() {
+        Err(NameError::Unknown { name, .. }) => match source.open() {
             Err(missing) if !missing.hint().starts_with("did you mean") => {
+                let nearest = Store::new(options)?.meant(model, &OWN);
+                let error = NameError::Unknown { name, nearest };
                 let what = format!("there is no model at {model}, and {error}");
                 let path =
                     if error.hint().starts_with("give") { ", or the path of a file or folder" } else { "" };

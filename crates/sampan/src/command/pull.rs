@@ -25,8 +25,8 @@ pub(crate) struct PullArgs {
 
 pub(crate) fn run(args: PullArgs, context: &Context) -> Result<()> {
     let options = args.hub.options(context);
-    let names = args.names.iter().map(|name| args.hub.name(name)).collect::<Result<Vec<_>>>()?;
     let store = Store::new(&options)?;
+    let names = args.hub.names(&args.names, |typed| store.meant(typed, &[]))?;
     for name in &names {
         let local = fetch::pull(name, &options, &store, context.terminal, args.quiet)?;
         print(&format!("{}\n", local.path.display()))?;

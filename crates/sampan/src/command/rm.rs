@@ -22,8 +22,8 @@ pub(crate) struct RmArgs {
 }
 
 pub(crate) fn rm(args: RmArgs, context: &Context) -> Result<()> {
-    let names = args.names.iter().map(|name| args.hub.name(name)).collect::<Result<Vec<_>>>()?;
     let store = Store::new(&args.hub.options(context))?;
+    let names = args.hub.names(&args.names, |typed| store.meant_here(typed))?;
     for name in &names {
         let removed = store.remove(name, args.shared)?;
         let kept = match removed.kept {

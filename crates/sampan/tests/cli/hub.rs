@@ -203,6 +203,14 @@ fn what_goes_wrong_is_said_with_what_to_do() {
         ),
         ("run tiny/speaker hi --offline", &["sampan is offline"], "HF_HUB_OFFLINE"),
         ("rm tiny/speaker", &["tiny/speaker is not on this machine"], "sampan list"),
+        ("rm mini", &["mini is part of the program"], "sampan run mini"),
+        ("pull mini", &["mini is part of the program"], "sampan run mini"),
+        (
+            "pull tiny/noise-GGUF/noise-Q4_0.gguf",
+            &["behind a colon"],
+            "write tiny/noise-GGUF:noise-Q4_0.gguf",
+        ),
+        ("show tiny/noise-GGUF/noise-Q4_0.gguf", &["no model at"], "write tiny/noise-GGUF:noise-Q4_0.gguf"),
         ("run tiny/noise-GGUF:Q4_0 hi", &["noise-Q4_0.gguf"], "GGUF file"),
     ];
     let mut wrong = Vec::new();
@@ -254,6 +262,55 @@ fn what_others_fetched_is_listed_used_and_left_alone() {
     world.sampan("rm qwen3:0.6b").mistake(&["in Ollama's store"], "ollama rm qwen3:0.6b").unwrap();
     let outcome = world.sampan("show qwen3:0.6b --no-pull");
     assert!(!outcome.stderr.contains("not on this machine"), "it is found: {outcome:#?}");
+}
+
+/// Wherever a name is taken, one that means nothing is answered with what may have been meant: in the program, in the
+/// catalogue, a repository of it, or here.
+#[test]
+fn the_nearest_names_are_said_wherever_a_name_is_taken() {
+    let world = World::new();
+    world.sampan("pull tiny/noise-GGUF:Q4_0 -q").success();
+    let commands = [
+        "run NAME hi",
+        "serve NAME",
+        "show NAME",
+        "bench NAME",
+        "pull NAME",
+        "rm NAME",
+        "fit NAME",
+        "convert NAME x.gguf",
+        "quantize NAME x.gguf --to q8_0",
+        "embed NAME hi",
+        "tokenize NAME",
+        "show NAME --offline",
+        "run NAME hi --no-pull",
+    ];
+    let mut wrong = Vec::new();
+    for (typed, meant) in [
+        ("miny", "mini"),
+        ("Qwen3-4b", "qwen3:4b"),
+        ("qwen/Qwen3-4B-GUFF", "Qwen/Qwen3-4B-GGUF"),
+        ("other/qwen3-4b-gguf", "Qwen/Qwen3-4B-GGUF"),
+        ("tiny/nose-GGUF:Q4_0", "tiny/noise-GGUF:Q4_0"),
+    ] {
+        // What is only known of is neither removed nor used without a network.
+        let here = meant.starts_with("tiny/");
+        let word = !typed.contains('/');
+        let needed = |command: &str| match command {
+            "rm NAME" => here,
+            "pull NAME" => meant != "mini",
+            _ => here || word || !command.contains("--"),
+        };
+        for command in commands.iter().filter(|command| needed(command)) {
+            let outcome = world.sampan(&command.replace("NAME", typed));
+            let from = outcome.stderr.find("hint: ").unwrap_or(outcome.stderr.len());
+            let hint = &outcome.stderr[from..];
+            if outcome.code != 1 || !hint.contains("did you mean") || !hint.contains(meant) {
+                wrong.push(format!("{command} of {typed}: {outcome:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Names are taken wherever a model is: pulled on first use after saying so, and not at all with `--no-pull`.
