@@ -34,6 +34,8 @@ pub enum Error {
         page: String,
         /// The variable that holds the token.
         variable: &'static str,
+        /// Whether one was sent.
+        token: bool,
     },
     /// Nobody answers.
     #[error("cannot reach {host}: {why}")]
@@ -207,6 +209,10 @@ impl Error {
                 };
                 format!("{spelling}{or} {reader}")
             }
+            Error::Gated { page, variable, token: true, .. } => format!(
+                "accept the terms at {page} with the account that the token in {variable} belongs to, and let the token \
+                 read such repositories"
+            ),
             Error::Gated { page, variable, .. } => format!(
                 "accept the terms at {page}, make a token that may read, and set {variable}=... to it"
             ),

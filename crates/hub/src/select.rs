@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::name::{Pick, RepoPath, is_pickle};
+use crate::nearest::nearest_names;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,7 +47,7 @@ pub(crate) fn select(
     match pick {
         Pick::File(file) => match paths.contains(file) {
             true => gguf(repo, paths, file),
-            false => Err(no_model(format!("there is no file {file}"))),
+            false => Err(no_file(repo, file, paths)),
         },
         Pick::Format(format) => {
             let found = formats(paths);
@@ -77,6 +78,27 @@ pub(crate) fn select(
                 Some(file) => Err(Error::Pickle { repo: repo.into(), file: file.to_string() }),
                 None => Err(no_model("no safetensors with a config.json, and no GGUF files".into())),
             }
+        }
+    }
+}
+
+/// The GGUF files that there are instead of the one that was named, the likeliest first.
+fn no_file(repo: &str, file: &RepoPath, paths: &[RepoPath]) -> Error {
+    /// More are not read.
+    const SHOWN: usize = 12;
+    let there =
+        || paths.iter().map(RepoPath::as_str).filter(|path| path.to_ascii_lowercase().ends_with(".gguf"));
+    let mut have: Vec<String> =
+        nearest_names(file.as_str(), there(), 3).into_iter().map(str::to_owned).collect();
+    have.extend(
+        there().filter(|path| !have.iter().any(|near| near == path)).map(str::to_owned).collect::<Vec<_>>(),
+    );
+    match have.len() {
+        0 => Error::NoModel { repo: repo.into(), why: "it has no GGUF files".into() },
+        all => {
+            have.truncate(SHOWN);
+            have.extend((all > SHOWN).then(|| format!("{} more", all - SHOWN)));
+            Error::NoSuchFormat { repo: repo.into(), wanted: format!("file {file}"), have }
         }
     }
 }
@@ -227,7 +249,9 @@ mod tests {
             ("Q4_K_M", &splits[..1], "! 00002-of-00002.gguf is missing"),
             ("Q4_K_M", both, "x-q4_k_m.gguf"),
             ("Q4_K_M", &["config.json", SINGLE], "! no GGUF files"),
-            ("absent.gguf", quants, "! no file absent.gguf"),
+            ("absent.gguf", quants, "! has no file absent.gguf; it has x-Q8_0.gguf, x-Q4_K_M.gguf, "),
+            ("x-Q4_K_S.gguf", quants, "! has no file x-Q4_K_S.gguf; it has x-Q4_K_M.gguf, x-Q8_0.gguf"),
+            ("absent.gguf", &["config.json", SINGLE], "! no GGUF files"),
             ("", &["config.json", "pytorch_model.bin"], "! pickle checkpoint (pytorch_model.bin)"),
             ("", &["README.md"], "! no safetensors with a config.json, and no GGUF files"),
         ] {

@@ -183,7 +183,7 @@ impl Client {
         let Asked { what, repo, page, variable } = asked.clone();
         let status = response.status;
         let code = response.header("X-Error-Code").unwrap_or_default();
-        let gated = |why| Error::Gated { repo: repo.clone(), why, page: page.clone(), variable };
+        let gated = |why| Error::Gated { repo: repo.clone(), why, page: page.clone(), variable, token };
         let error = match (status, code) {
             (_, "GatedRepo") if !token => gated("it is given only to people who have accepted its terms"),
             (_, "GatedRepo") => gated("the token's owner has not been let in"),

@@ -63,5 +63,6 @@ pub(crate) fn gc(args: GcArgs, context: &Context) -> Result<()> {
     }
     let total = leftovers.iter().map(|leftover| leftover.bytes).sum();
     let done = if args.dry_run { "would be free again" } else { "free again" };
-    print(&format!("{} files, {} {done}\n", leftovers.len(), bytes(total)))
+    let files = if leftovers.len() == 1 { "file" } else { "files" };
+    print(&format!("{} {files}, {} {done}\n", leftovers.len(), bytes(total)))
 }
