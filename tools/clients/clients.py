@@ -106,6 +106,15 @@ def openai_checks():
         with client.responses.stream(model="mini", input="3 + 4", temperature=0) as s:
             assert s.get_final_response().output_text == "3 + 4 = 7"
 
+    def stateless():
+        ask = dict(model="mini", temperature=0, store=False, include=["reasoning.encrypted_content"], metadata={"a": "b"})
+        r = client.responses.create(input="3 + 4", **ask)
+        thought = r.output[0]
+        assert thought.type == "reasoning" and thought.encrypted_content and r.metadata == {"a": "b"}
+        back = {"type": "reasoning", "id": thought.id, "summary": [], "encrypted_content": thought.encrypted_content}
+        items = [{"role": "user", "content": "3 + 4"}, back, {"role": "assistant", "content": r.output_text}, {"role": "user", "content": "5 + 4"}]
+        assert client.responses.create(input=items, **ask).output_text
+
     def embeddings():
         r = client.embeddings.create(model="mini", input=["a", "b"])
         assert len(r.data) == 2 and abs(sum(x * x for x in r.data[0].embedding) - 1) < 1e-3
@@ -126,7 +135,8 @@ def openai_checks():
 
     for name, run in [("chat, logprobs, usage", chat), ("chat, streamed", stream), ("completions", completions), ("completions: echo and logprobs of a prompt", scored),
                       ("parse: schemas, whole and streamed, with and without thinking", shaped), ("tools: required, named, streamed, results", tools),
-                      ("responses, whole and streamed", responses), ("embeddings (base64)", embeddings), ("models", models), ("errors", errors)]:
+                      ("responses, whole and streamed", responses), ("responses: reasoning sent back, metadata", stateless),
+                      ("embeddings (base64)", embeddings), ("models", models), ("errors", errors)]:
         check("openai", name, run)
 
 
@@ -168,6 +178,9 @@ def anthropic_checks():
     def count():
         assert client.messages.count_tokens(model="mini", messages=SUM).input_tokens > 3
 
+    def models():
+        assert [m.id for m in client.models.list()] == ["mini"] and client.models.retrieve("mini").display_name == "mini"
+
     def errors():
         try:
             client.messages.create(model="maxi", max_tokens=1, messages=SUM)
@@ -176,7 +189,7 @@ def anthropic_checks():
             assert error.body["error"]["type"] == "not_found_error"
 
     for name, run in [("messages", message), ("messages, streamed", stream), ("tools: any, named, streamed, results", tools),
-                      ("thinking with a budget", thinking), ("count_tokens", count), ("errors", errors)]:
+                      ("thinking with a budget", thinking), ("count_tokens", count), ("models", models), ("errors", errors)]:
         check("anthropic", name, run)
 
 
@@ -208,8 +221,15 @@ def ollama_checks():
         assert client.list().models[0].model == "mini" and client.ps().models[0].model == "mini"
         assert "completion" in client.show("mini").capabilities
 
+    def scored():
+        r = client.chat("mini", SUM, options=greedy, logprobs=True, top_logprobs=2)
+        assert len(r.logprobs) >= 39 and r.logprobs[-1].logprob <= 0 and len(r.logprobs[-1].top_logprobs) == 2
+        parts = client.chat("mini", SUM, options=greedy, logprobs=True, stream=True)
+        assert sum(len(p.logprobs or []) for p in parts) == len(r.logprobs)
+
     def embed():
         assert len(client.embed("mini", ["a", "b"]).embeddings) == 2
+        assert len(client.embed("mini", ["a", "word " * 20000], truncate=True).embeddings) == 2
 
     def errors():
         try:
@@ -219,7 +239,7 @@ def ollama_checks():
             assert error.status_code == 404 and "mini" in error.error
 
     for name, run in [("chat, whole and streamed", chat), ("generate", generate), ("format: a schema, with and without thinking", shaped),
-                      ("tools", tools), ("list, ps, show", lists), ("embed", embed), ("errors", errors)]:
+                      ("tools", tools), ("list, ps, show", lists), ("embed, with a text that is cut", embed), ("log-probabilities", scored), ("errors", errors)]:
         check("ollama", name, run)
 
 
