@@ -23,19 +23,21 @@ pub(crate) fn nearest_names<S: AsRef<str>>(
     close.into_iter().take(count).map(|(_, name)| name).collect()
 }
 
-/// Which of `names` may have been meant by a word or by `OWNER/NAME[:FORMAT]`: the sizes of a family, names that are nearly
-/// the same, and those of another owner; three at most, but every size.
+/// Which of `names` may have been meant by a word or by `OWNER/NAME[:FORMAT]`: names that are nearly the same, the sizes
+/// of a family, and those of another owner.
 pub(crate) fn meant(typed: &str, names: &[String]) -> Vec<String> {
     let lower = typed.to_lowercase();
     let names = || names.iter().filter(|name| **name != typed);
-    let mut found: Vec<String> = Vec::new();
-    if !lower.contains('/') {
-        let family = format!("{}:", lower.split(':').next().unwrap_or(&lower));
-        found.extend(names().filter(|name| name.to_lowercase().starts_with(&family)).cloned());
-        found.dedup();
+    let mut found: Vec<String> = nearest_names(typed, names(), 3).into_iter().cloned().collect();
+    let family = format!("{}:", lower.split(':').next().unwrap_or(&lower));
+    let sizes = || names().filter(|name| name.to_lowercase().starts_with(&family)).cloned();
+    // A family alone means its sizes; a size that it does not have, those only that are nearly the same.
+    let whole = !lower.contains(['/', ':']) && sizes().next().is_some();
+    if whole || (found.is_empty() && !lower.contains('/')) {
+        found = sizes().collect();
     }
-    if found.is_empty() {
-        found = nearest_names(typed, names(), 3).into_iter().cloned().collect();
+    found.truncate(SIZES);
+    if lower.contains('/') {
         let whole = |name: &str| name.split([':', '@']).next().unwrap_or(name).to_lowercase();
         let wanted = whole(&lower);
         if let Some((_, repository)) = wanted.split_once('/') {
@@ -44,12 +46,15 @@ pub(crate) fn meant(typed: &str, names: &[String]) -> Vec<String> {
             let other = |name: &&String| whole(name) != wanted;
             found.extend(names().filter(same).filter(other).cloned());
         }
-        let mut seen = std::collections::BTreeSet::new();
-        found.retain(|name| seen.insert(name.clone()));
         found.truncate(3);
     }
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|name| seen.insert(name.clone()));
     found
 }
+
+/// Of a family no more are proposed.
+const SIZES: usize = 8;
 
 /// The question that ends a message, unless nothing is near.
 pub(crate) fn did_you_mean(nearest: &[String]) -> Option<String> {
@@ -95,6 +100,8 @@ mod tests {
             .map(String::from);
         for (typed, near) in [
             ("miny", "mini"),
+            ("qwen3:4", "qwen3:4b qwen3:8b"),
+            ("qwen3:70b", "qwen3:4b qwen3:8b"),
             ("qwen3", "qwen3:4b qwen3:8b"),
             ("Qwen3-4B", "qwen3:4b qwen3:8b"),
             ("Qwen/Qwen3-4B-GUFF:Q4_K_M", "Qwen/Qwen3-4B-GGUF:Q4_K_M"),

@@ -6,7 +6,7 @@ use crate::name::{ModelName, Pick, Place, Repo, Revision};
 use crate::net::Client;
 use crate::remote::{Listing, Remote, RemoteFile};
 use crate::select::{Selection, select};
-use crate::store::cache::{Cache, NOTE, PARTIAL, WRONG, create, free_space, seconds};
+use crate::store::cache::{Cache, NOTE, PARTIAL, WRONG, create, free_space, remove, seconds};
 use crate::store::record::{Record, RecordedFile, pick_word};
 use crate::store::{Local, Store};
 use crate::{Error, HubOptions};
@@ -126,7 +126,7 @@ impl<'a> Hub<'a> {
 
     fn client(&self, name: &ModelName) -> Result<Client, Error> {
         if self.options.offline {
-            let nearest = self.store.meant_here(name.as_str());
+            let nearest = self.store.meant(name.as_str(), &[]);
             return Err(Error::Offline { what: name.to_string(), nearest });
         }
         let named: Vec<&str> = match name.place() {
@@ -310,7 +310,12 @@ impl<'a> Hub<'a> {
             part: self.options.part,
             listener,
         };
-        download.fetch(&partial, &note)?;
+        let fetched = download.fetch(&partial, &note);
+        if fetched.is_err() && come(&note) == 0 {
+            // Nothing has come: there is nothing to go on from.
+            [&note, &partial].into_iter().try_for_each(|file| remove(file))?;
+        }
+        fetched?;
         fs::remove_file(&note).map_err(Error::io("remove", &note))?;
         let digest = self.verify(&partial, file, listener)?;
         fs::File::open(&partial).and_then(|file| file.sync_all()).map_err(Error::io("write", &partial))?;

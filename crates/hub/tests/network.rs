@@ -63,6 +63,11 @@ fn ask(address: &str, request: &str, headers: &[String]) -> Vec<u8> {
 
 /// A proxy that passes requests and tunnels on, and notes their first lines.
 fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    proxy_to(None)
+}
+
+/// The same; `instead` of the host that it is asked for, it may ask another.
+fn proxy_to(instead: Option<String>) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let log = Arc::new(Mutex::new(Vec::new()));
     let noted = log.clone();
     let address = listen(move |stream| {
@@ -73,7 +78,7 @@ fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         noted.lock().unwrap().push(first.clone());
         let to = first.split(' ').nth(1).unwrap_or_default().to_owned();
         if first.starts_with("CONNECT ") {
-            let server = TcpStream::connect(&to).unwrap();
+            let server = TcpStream::connect(instead.as_deref().unwrap_or(&to)).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
             let (mut up, mut down) = (server.try_clone().unwrap(), server);
             thread::spawn(move || drop(std::io::copy(&mut reader, &mut up)));
@@ -82,6 +87,7 @@ fn proxy() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         }
         let rest = to.strip_prefix("http://").unwrap_or(&to);
         let (host, path) = rest.split_once('/').unwrap();
+        let host = instead.as_deref().unwrap_or(host);
         drop(stream.write_all(&ask(host, &format!("GET /{path} HTTP/1.1"), &lines[1..])));
     });
     (address, log)
@@ -131,6 +137,20 @@ fn a_proxy_is_used_except_for_hosts_that_are_exempt() {
         assert_eq!(!log.is_empty(), used, "{exempt:?}: {log:?}");
         assert!(log.iter().all(|line| line.contains("127.0.0.1")), "{log:?}");
     }
+}
+
+/// The hub is out in the world and the proxy on this machine, or in its network.
+#[test]
+fn a_proxy_may_be_in_a_private_network() {
+    let mut world = small();
+    let (address, log) = proxy_to(Some(world.hub.url().trim_start_matches("http://").to_owned()));
+    world.options.http_proxy = Some(format!("http://me:swordfish@{address}").into());
+    world.options.endpoint = "http://hub.example".into();
+    world.options.modelscope = "http://scope.example".into();
+    let local = world.pull("a/q").unwrap();
+    assert_eq!(read(&local.path), noise(1, SMALL));
+    let log = log.lock().unwrap();
+    assert!(!log.is_empty() && log.iter().all(|line| line.contains("hub.example")), "{log:?}");
 }
 
 #[test]

@@ -70,6 +70,9 @@ impl Client {
         }
         let tls = tls::config(options.certificates.as_deref())?;
         let agent = |proxy: Option<Proxy>| {
+            // A proxy is often in the network that it leads out of; who set it named it.
+            let named = proxy.as_ref().map(|proxy| proxy.host().to_owned());
+            let reachable: Vec<String> = trusted.iter().cloned().chain(named).collect();
             let config = Agent::config_builder()
                 .tls_config(tls.clone())
                 .proxy(proxy)
@@ -83,7 +86,7 @@ impl Client {
                 .timeout_per_read(Some(options.patience))
                 .max_idle_connections_per_host(16)
                 .build();
-            Agent::with_parts(config, DefaultConnector::default(), Guard::new(trusted.clone()))
+            Agent::with_parts(config, DefaultConnector::default(), Guard::new(reachable))
         };
         let proxied = |name: &str, url: &Option<Secret>| -> Result<Option<Agent>, Error> {
             let Some(url) = url else { return Ok(None) };

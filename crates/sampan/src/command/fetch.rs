@@ -72,7 +72,7 @@ pub(crate) fn source(model: &str, hub: &HubArgs, context: &Context, quiet: bool)
     let found = match store.find(&name) {
         Some(local) => local,
         None if hub.no_pull => {
-            let nearest = match store.meant_here(model) {
+            let nearest = match store.meant(model, &OWN) {
                 none if none.is_empty() => String::new(),
                 names => format!("; or did you mean {}?", names.join(" or ")),
             };
