@@ -9,8 +9,9 @@ sampan is nearer to the original), and the bits per weight. With `--text FILE` l
 original and both files, and a second table gives the mean Kullback-Leibler divergence from the original, in nats. All three are read as
 float32: with quantised weights llama.cpp rounds activations to eight bits too, which costs as much as six-bit weights do and is nobody's
 quantizer. Which way each weight is rounded is chance, and a model has few enough for it to show: `--draws N` repeats the whole with N
-originals, in which every weight is moved by 1 % of their root mean square; the table has the means and the standard error of
-the ratio. `--tensors` has a row for each tensor. `--heavy` replaces the weights by made-up ones of the same shapes with heavy tails
+originals, in which every weight is moved by 1 % of their root mean square and channels stand in another order (of a dense Qwen3: the
+same function, with other weights side by side in a block; the first original is as it is); the table has the means and the standard error
+of the ratio. `--tensors` has a row for each tensor. `--heavy` replaces the weights by made-up ones of the same shapes with heavy tails
 (Student's t, 4 degrees of freedom). Says where the two chose different types. Needs llama-cpp-python, gguf and numpy.
 """
 
@@ -45,17 +46,46 @@ def decode(source, target, heavy=False, draw=0):
         writer.add_key_value(name, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
     writer.add_file_type(0)
     rng = np.random.default_rng(1 + draw)
+    all_values = {}
     for tensor in reader.tensors:
         values = gguf.dequantize(tensor.data, tensor.tensor_type)
         if heavy and values.ndim > 1:
             values = (rng.standard_t(4, values.shape) * values.std()).astype(np.float32)
         elif draw and values.ndim > 1:
             values = values + rng.standard_normal(values.shape, np.float32) * np.float32(0.01 * values.std())
-        writer.add_tensor(tensor.name, np.ascontiguousarray(values))
+        all_values[tensor.name] = values
+    if draw and reader.fields["general.architecture"].contents() == "qwen3":
+        rearrange(all_values, reader.fields["qwen3.attention.head_count_kv"].contents(), rng)
+    for name, values in all_values.items():
+        writer.add_tensor(name, np.ascontiguousarray(values))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def rearrange(values, kv_heads, rng):
+    """Channels of the residual stream, of each feed-forward layer and of each value head in another order."""
+    stream = rng.permutation(values["token_embd.weight"].shape[1])
+    for name in values:
+        kind = name.split(".")[-2]
+        if kind in ("attn_norm", "ffn_norm", "output_norm", "attn_output", "ffn_down"):
+            values[name] = values[name][stream]
+        elif kind in ("token_embd", "output", "attn_q", "attn_k", "attn_v", "ffn_gate", "ffn_up"):
+            values[name] = values[name][:, stream]
+    for name in [name for name in values if name.endswith("ffn_down.weight")]:
+        block = name.removesuffix("ffn_down.weight")
+        inner = rng.permutation(values[name].shape[1])
+        values[name] = values[name][:, inner]
+        for kind in ("ffn_gate", "ffn_up"):
+            values[f"{block}{kind}.weight"] = values[f"{block}{kind}.weight"][inner]
+        v, out = values[f"{block}attn_v.weight"], values[f"{block}attn_output.weight"]
+        size = v.shape[0] // kv_heads
+        orders = [rng.permutation(size) for _ in range(kv_heads)]
+        values[f"{block}attn_v.weight"] = v[np.concatenate([order + i * size for i, order in enumerate(orders)])]
+        heads = out.shape[1] // size
+        columns = [orders[head * kv_heads // heads] + head * size for head in range(heads)]
+        values[f"{block}attn_output.weight"] = out[:, np.concatenate(columns)]
 
 
 def weights(path):
