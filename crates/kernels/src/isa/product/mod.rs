@@ -75,6 +75,8 @@ struct Panel<'a> {
     cols: usize,
     first_row: usize,
     start: *const u8,
+    /// Bytes from this panel to the next.
+    bytes: usize,
     _data: std::marker::PhantomData<&'a [u8]>,
 }
 
@@ -88,6 +90,20 @@ impl Panel<'_> {
         let (codes, side) = scheme.place(self.cols, first);
         // SAFETY: the caller's promise: both lie in the panel.
         unsafe { (self.start.add(codes), self.start.add(side)) }
+    }
+
+    /// Asks for what comes after the `cols` columns from `first` on: the panel's next span, or the first of the panel
+    /// `group` further on. Into the second-level cache, because it is not its turn yet.
+    #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    fn prefetch_after(&self, scheme: &Scheme, first: usize, cols: usize, group: usize) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        let next = first + cols;
+        let offset = if next < self.cols { scheme.place(self.cols, next).0 } else { group * self.bytes };
+        for line in (0..scheme.span_bytes(cols)).step_by(64) {
+            // SAFETY: a prefetch may point anywhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.start.wrapping_add(offset + line).cast()) };
+        }
     }
 }
 
@@ -257,6 +273,7 @@ impl Task<'_> {
             cols: self.layout.cols,
             first_row: index * PANEL,
             start: data.as_ptr(),
+            bytes,
             _data: std::marker::PhantomData,
         }
     }

@@ -75,6 +75,10 @@ unsafe fn int_slabs<const ROWS: usize>(
         let add = |first_row: usize, slabs: &mut [&mut [[f32; 16]]], first: usize, cols: usize| {
             let plain: [Option<Plain>; GROUP] = std::array::from_fn(|p| {
                 let (panel, (codes, sides)) = (panels.get(p)?, &mut ready[p]);
+                #[cfg(target_arch = "x86_64")]
+                if let Some(scheme) = &panel.scheme {
+                    panel.prefetch_after(scheme, first, cols, GROUP);
+                }
                 // SAFETY: the caller's promise: the panel has these columns.
                 unsafe {
                     by_format!(panel.format, C => {
