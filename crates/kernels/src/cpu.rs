@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs;
 use std::str::FromStr;
-use std::sync::LazyLock;
 
 use crate::pool;
 
@@ -106,27 +105,16 @@ impl Avx512 {
             && std::is_x86_feature_detected!("avx512vnni")
             && std::is_x86_feature_detected!("avx512bf16")
         {
-            return Some(Avx512 { amd: amd() });
+            return Some(Avx512 { amd: std::is_x86_feature_detected!("sse4a") });
         }
         None
     }
-}
 
-impl Avx512 {
-    /// Whether the core is AMD's, whose units differ in what they do at once.
+    /// Whether the core is AMD's, whose units differ in what they do at once. No other vendor with AVX-512 has SSE4a;
+    /// the name of the vendor would have to be asked for, which takes microseconds in a virtual machine.
     pub(crate) fn amd(self) -> bool {
         self.amd
     }
-}
-
-/// Asked once: in a virtual machine an answer takes microseconds.
-#[cfg(target_arch = "x86_64")]
-fn amd() -> bool {
-    static AMD: LazyLock<bool> = LazyLock::new(|| {
-        let vendor = std::arch::x86_64::__cpuid(0);
-        [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
-    });
-    *AMD
 }
 
 /// Proof that AMX tiles for int8 and bf16 are present and permitted (and AVX-512 with them).
