@@ -1,15 +1,15 @@
 //! Products of quantised weights by dot instructions.
 //!
-//! A few activation rows take the *stream*: codes go from memory through registers into dots. More of them take
-//! *slabs*: per 256 columns the codes are unpacked once, into memory that stays in the first-level cache, and all
-//! activation rows pass over them.
+//! In a *stream*, codes go from memory through registers into dots, once for every few activation rows. In *slabs*, the
+//! codes of 256 columns are unpacked once, into memory that stays in the first-level cache, and all activation rows pass
+//! over them.
 
 // Rows of several arrays are walked in step. Not by iterators: those of vectors are not always inlined, and then have
 // no instruction set.
 #![allow(clippy::needless_range_loop)]
 
 use super::codes::{Codes, Each, bias, groups, lift};
-use super::quantise::{Side32, Side256};
+use super::quantise::{Side32, Side256, TILE_ROWS};
 use super::rows16::Rows16;
 use super::sides::{Sides, ready_bytes};
 use super::step::{Rows, Step};
@@ -55,41 +55,52 @@ impl Form for Side256 {
     }
 }
 
-/// All rows of the one tile times one panel, a few at a time.
+/// The rows of tile `tile` times one panel, a few at a time.
 ///
 /// # Safety
 /// As [`Rows16`]; the panel, the inputs and the output have one shape.
 #[inline(always)]
-pub(super) unsafe fn stream<C: Codes, V: Rows16>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
+pub(super) unsafe fn stream<C: Codes, V: Rows16>(
+    panel: &Panel<'_>,
+    x: &Inputs<'_>,
+    tile: usize,
+    out: &Output<'_>,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         if C::SCHEME.block == 32 {
-            stream_form::<C, V, Side32>(panel, x, out);
+            stream_form::<C, V, Side32>(panel, x, tile, out);
         } else {
-            stream_form::<C, V, Side256>(panel, x, out);
+            stream_form::<C, V, Side256>(panel, x, tile, out);
         }
     }
 }
 
 #[inline(always)]
-unsafe fn stream_form<C: Codes, V: Rows16, S: Form>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
+unsafe fn stream_form<C: Codes, V: Rows16, S: Form>(
+    panel: &Panel<'_>,
+    x: &Inputs<'_>,
+    tile: usize,
+    out: &Output<'_>,
+) {
+    let (first, used) = (tile * TILE_ROWS, x.tiling.used(tile));
     let mut t = 0;
     // SAFETY: the caller's promise.
     unsafe {
-        let rows = S::tile(x, 0);
-        while t < x.tiling.n {
-            let left = x.tiling.n - t;
+        let rows = S::tile(x, tile);
+        while t < used {
+            let left = used - t;
             t += if V::STREAM >= 8 && left >= 5 {
                 // Rows that are not there would cost less than another pass over the codes, but more than this.
                 if left >= 8 {
-                    stream_rows::<C, V, S, 8>(panel, &rows.from(t), t, out)
+                    stream_rows::<C, V, S, 8>(panel, &rows.from(t), first + t, out)
                 } else {
-                    stream_rows::<C, V, S, 5>(panel, &rows.from(t), t, out)
+                    stream_rows::<C, V, S, 5>(panel, &rows.from(t), first + t, out)
                 }
             } else if V::STREAM >= 4 && left >= 4 {
-                stream_rows::<C, V, S, 4>(panel, &rows.from(t), t, out)
+                stream_rows::<C, V, S, 4>(panel, &rows.from(t), first + t, out)
             } else {
-                stream_rows::<C, V, S, 1>(panel, &rows.from(t), t, out)
+                stream_rows::<C, V, S, 1>(panel, &rows.from(t), first + t, out)
             };
         }
     }

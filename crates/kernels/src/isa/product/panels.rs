@@ -51,7 +51,9 @@ pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out
     unsafe {
         if x.tiling.n <= stream_rows(level) {
             for panel in panels {
-                by_format!(panel.format, C => entry::stream::<C>(level, panel, x, out));
+                for tile in 0..x.tiling.tiles() {
+                    by_format!(panel.format, C => entry::stream::<C>(level, panel, x, tile, out));
+                }
             }
         } else if x.tiling.n <= TILE_ROWS {
             int_slabs(&mut [[[0.0; 16]; TILE_ROWS]; GROUP], level, panels, x, out);
@@ -111,11 +113,13 @@ unsafe fn int_slabs<const ROWS: usize>(
     }
 }
 
-/// Activation rows up to which a stream is the faster way.
+/// Activation rows up to which a stream is the faster way. AMD's cores unpack on units that dots do not use; there, more
+/// rows than this leave the second-level cache between two panels.
 fn stream_rows(level: Level) -> usize {
     match level {
         Level::Portable => 0,
         Level::Avx2(_) => 1,
+        Level::Avx512(token) if token.amd() => 256,
         Level::Avx512(_) => 16,
     }
 }
