@@ -9,6 +9,7 @@ mod environment;
 mod error;
 mod flags;
 mod render;
+mod replace;
 mod stats;
 
 fn main() -> std::process::ExitCode {

@@ -5,6 +5,7 @@ use crate::fields::{Fields, kind};
 use crate::shape::Shape;
 use sampan_text::{Beside, Constraint, Tool, Tools};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 
 type Result<T> = std::result::Result<T, Failure>;
 
@@ -57,10 +58,11 @@ impl Offer {
         if choice.none {
             return Ok(None);
         }
-        let name = |at: usize| list[at]["function"]["name"].as_str();
-        if let Some(at) = (1..list.len()).find(|&at| (0..at).any(|before| name(before) == name(at))) {
+        let mut names = HashSet::new();
+        let mut called = list.iter().map(|tool| tool["function"]["name"].as_str()).enumerate();
+        if let Some((at, name)) = called.find(|&(_, name)| !names.insert(name)) {
             let field = format!("tools[{at}]");
-            let message = format!("{field} has the name of another tool, {:?}", name(at).unwrap_or_default());
+            let message = format!("{field} has the name of another tool, {:?}", name.unwrap_or_default());
             return Err(Failure::field(field, "contradiction", message));
         }
         let list = Value::Array(list);

@@ -92,15 +92,18 @@ impl Store {
 
     /// The models on this machine that may have been meant by a name that means none.
     pub fn meant_here(&self, typed: &str) -> Vec<String> {
-        let whole = self.list().into_iter().filter(|entry| !entry.unfinished);
-        meant(typed, &whole.map(|entry| entry.name).collect::<Vec<_>>())
+        meant(typed, &self.names_here())
+    }
+
+    fn names_here(&self) -> Vec<String> {
+        self.list().into_iter().filter(|entry| !entry.unfinished).map(|entry| entry.name).collect()
     }
 
     /// The models that may have been meant by a name that means none: here, in the catalogue, by their repository there, or
     /// among `others` that have names of their own.
     pub fn meant(&self, typed: &str, others: &[&str]) -> Vec<String> {
         let mut names: Vec<String> = others.iter().map(|name| (*name).to_owned()).collect();
-        names.extend(self.list().into_iter().filter(|entry| !entry.unfinished).map(|entry| entry.name));
+        names.extend(self.names_here());
         let catalogue = Catalogue::builtin();
         names.extend(catalogue.releases().iter().map(|release| release.name.to_owned()));
         names.extend(catalogue.releases().iter().map(|release| release.repo.to_string()));

@@ -1,10 +1,10 @@
 //! Conversations in files.
 
 use crate::error::{AppError, Result};
+use crate::replace::replace;
 use sampan::Conversation;
 use serde_json::{Value, json};
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 /// Marks a file as one of ours, so that saving again may replace it and saving over anything else may not.
@@ -16,7 +16,7 @@ pub(super) fn save(path: &Path, model: &str, conversation: &Conversation) -> Res
         return Err(AppError::user(format!("{} exists and is no conversation", path.display()))
             .hint("choose another name; nothing was written"));
     }
-    write(path, model, conversation).map_err(|e| AppError::file("write", path, &e))
+    replace(path, &text(model, conversation)).map_err(|e| AppError::file("write", path, &e))
 }
 
 /// Reads a conversation: a saved one, or a list of messages.
@@ -36,7 +36,7 @@ pub(super) fn rescue(path: &Path, model: &str, conversation: &Conversation) -> s
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    write(path, model, conversation)
+    replace(path, &text(model, conversation))
 }
 
 fn is_conversation(path: &Path) -> bool {
@@ -44,24 +44,9 @@ fn is_conversation(path: &Path) -> bool {
     value.is_some_and(|value| value["kind"] == KIND)
 }
 
-/// Complete or not at all: written beside the old file, then put in its place. Only the user can read it.
-fn write(path: &Path, model: &str, conversation: &Conversation) -> std::io::Result<()> {
+fn text(model: &str, conversation: &Conversation) -> String {
     let value = json!({"kind": KIND, "version": 1, "model": model, "messages": conversation.to_json()});
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&beside).and_then(|mut file| {
-        file.write_all(format!("{value:#}\n").as_bytes())?;
-        file.sync_all()
-    });
-    let moved = written.and_then(|()| fs::rename(&beside, path));
-    if moved.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    moved
+    format!("{value:#}\n")
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 #[cfg(target_arch = "x86_64")]
 use super::bf16;
 use super::entry;
+#[cfg(target_arch = "x86_64")]
+use super::prefetch;
 use super::quantise::{Line, Side32, Side256, TILE_ROWS, Tiling};
 use super::{Method, Task};
 use crate::isa::level::Level;
@@ -10,7 +12,7 @@ use crate::isa::level::Level;
 use crate::layout::Scheme;
 use crate::pool::{Pool, SendPtr};
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use std::arch::x86_64::_MM_HINT_T0;
 use std::ops::Range;
 
 /// What a batch of activations is turned into, and memory for it.
@@ -68,12 +70,7 @@ impl Inputs<'_> {
     #[inline(always)]
     pub(super) fn prefetch(&self, scheme: &Scheme, tile: usize, first: usize, cols: usize) {
         let rows = self.tiling.tile_rows();
-        let ask = |start: *const u8, bytes: usize| {
-            for at in (0..bytes).step_by(64) {
-                // SAFETY: a prefetch may point anywhere.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) };
-            }
-        };
+        let ask = prefetch::<_MM_HINT_T0>;
         let line = tile * self.tiling.tile_lines() + first / 64 * rows;
         let lines = cols.div_ceil(64) * 64 * rows;
         let side = (tile * (self.tiling.cols / scheme.block) + first / scheme.block) * rows;

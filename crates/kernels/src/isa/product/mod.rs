@@ -97,13 +97,22 @@ impl Panel<'_> {
     #[inline(always)]
     #[cfg(target_arch = "x86_64")]
     fn prefetch_after(&self, scheme: &Scheme, first: usize, cols: usize, group: usize) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         let next = first + cols;
         let offset = if next < self.cols { scheme.place(self.cols, next).0 } else { group * self.bytes };
-        for line in (0..scheme.span_bytes(cols)).step_by(64) {
-            // SAFETY: a prefetch may point anywhere.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.start.wrapping_add(offset + line).cast()) };
-        }
+        prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(
+            self.start.wrapping_add(offset),
+            scheme.span_bytes(cols),
+        );
+    }
+}
+
+/// Asks for the cache lines of `bytes` bytes, which need not be valid memory.
+#[inline(always)]
+#[cfg(target_arch = "x86_64")]
+fn prefetch<const HINT: i32>(start: *const u8, bytes: usize) {
+    for at in (0..bytes).step_by(64) {
+        // SAFETY: a prefetch may point anywhere.
+        unsafe { std::arch::x86_64::_mm_prefetch::<HINT>(start.wrapping_add(at).cast()) };
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::cli::Context;
 use crate::flags::kv_name;
+use crate::replace::replace;
 use sampan::KvFormat;
 use sampan::machine;
 use sampan::rates::Rate;
@@ -54,9 +55,7 @@ impl Measured {
         let (Some(file), true) = (&self.file, self.changed) else { return };
         let written = || {
             std::fs::create_dir_all(file.parent()?).ok()?;
-            let new = file.with_extension(format!("{}.new", std::process::id()));
-            std::fs::write(&new, serde_json::to_vec_pretty(self).ok()?).ok()?;
-            std::fs::rename(&new, file).ok()
+            replace(file, &serde_json::to_string_pretty(self).ok()?).ok()
         };
         let _ = written();
     }
