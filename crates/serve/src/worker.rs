@@ -76,7 +76,7 @@ impl Worker {
         Ok(Running { id, events, to: self.to.clone() })
     }
 
-    /// The engine's numbers after its last step.
+    /// The engine's numbers after its last step, or after a request has come since.
     pub(crate) fn stats(&self) -> EngineStats {
         *self.stats.borrow()
     }
@@ -121,6 +121,8 @@ impl Owner {
             Order::Cancel(id) => self.engine.cancel(id),
             Order::Submit(request, listener, reply) => {
                 let taken = self.engine.submit(*request);
+                // Before the answer: who hears that a request is taken on finds it in the numbers.
+                self.publish.send_replace(self.engine.stats());
                 let id = taken.as_ref().ok().copied();
                 let heard = reply.send(taken).is_ok();
                 match id {
