@@ -77,7 +77,9 @@ fn layer(kernels: &Kernels, arena: &mut Arena, format: Format) -> Vec<(usize, Ve
 fn time(kernels: &Kernels, layers: &[Vec<(usize, Vec<Matrix>)>], n: usize) -> f64 {
     let mut x = Floats::default();
     x.resize(n * 3072);
-    x.iter_mut().enumerate().for_each(|(i, x)| *x = ((i * 37 % 101) as f32 - 50.0) / 50.0);
+    // Many small numbers and few large ones, as in a model.
+    let uniform = |i: usize, step: usize| (i * step % 1009) as f32 / 504.0 - 1.0;
+    x.iter_mut().enumerate().for_each(|(i, x)| *x = uniform(i, 37) + uniform(i, 411) + uniform(i, 777));
     let mut outs: [Floats; 3] = Default::default();
     outs.iter_mut().for_each(|out| out.resize(n * 3072));
     let mut scratch = MatmulScratch::default();

@@ -1,5 +1,6 @@
 //! From packed codes to byte vectors, for every width; and the scales beside them.
 
+use super::quantise::OPENING_BIAS_256;
 use super::rows16::Rows16;
 use crate::Format;
 use crate::layout::{Scheme, SubScales};
@@ -215,6 +216,12 @@ pub(super) const fn lift<C: Codes, V: Rows16>() -> u8 {
     let scheme = C::SCHEME;
     let lifts = scheme.block == 32 && !scheme.wide() && !scheme.offset && V::WIDE_BIAS > 0;
     if lifts { (V::WIDE_BIAS - scheme.bias) as u8 } else { 0 }
+}
+
+/// Whether sums under the sub-scales of blocks of 256 begin with what takes the bias off.
+pub(super) const fn opens256<C: Codes, V: Rows16>() -> bool {
+    let whole = C::SCHEME.sub == 16 && run::<C, V>() == 4;
+    V::OPENS && C::SCHEME.block == 256 && whole && C::SCHEME.bias == OPENING_BIAS_256
 }
 
 /// What [`dot`] has added to every code, so that as many times the sum of activations must be taken off.

@@ -31,18 +31,25 @@ pub(crate) struct Side32 {
 /// The bias of codes that [`Side32::opening`] takes off.
 pub(crate) const OPENING_BIAS: i32 = 128;
 
-/// Beside 256 activations of a row.
+/// Beside 256 activations of a row: a cache line for all formats, one for those with [`OPENING_BIAS_256`], one for
+/// tiles.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Side256 {
     /// Sums of 16.
     pub(crate) sums16: [i16; 16],
-    /// The same as two bf16 each, which add up to the sum: multiples of 32, then what is left.
-    pub(crate) parts16: [[u16; 16]; 2],
     /// Sums of 32.
     pub(crate) sums32: [i16; 8],
     pub(crate) scale: f32,
+    _line: [u8; 12],
+    /// `-OPENING_BIAS_256` times the sums of 16.
+    pub(crate) openings: [i32; 16],
+    /// The sums of 16 as two bf16 each, which add up to the sum: multiples of 32, then what is left.
+    pub(crate) parts16: [[u16; 16]; 2],
 }
+
+/// The bias of codes that [`Side256::openings`] take off.
+pub(crate) const OPENING_BIAS_256: i32 = 32;
 
 /// Shape of a tiled batch of activations.
 #[derive(Clone, Copy, Debug)]
@@ -167,6 +174,9 @@ pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mu
         side.scale = quantise_block(&blocks[b], lines, 0, stride);
         for j in 0..16 {
             side.sums16[j] = sum16(&lines[j / 4 * stride].0.as_chunks::<16>().0[j % 4]);
+        }
+        for j in 0..16 {
+            side.openings[j] = -OPENING_BIAS_256 * i32::from(side.sums16[j]);
         }
         for j in 0..16 {
             let sum = side.sums16[j];

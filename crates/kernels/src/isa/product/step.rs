@@ -8,7 +8,7 @@
 // Rows of several arrays are walked in step.
 #![allow(clippy::needless_range_loop)]
 
-use super::codes::{self, Codes, Each, dot, lift, narrow, run};
+use super::codes::{self, Codes, Each, dot, lift, narrow, opens256, run};
 use super::quantise::{Line, OPENING_BIAS, Side32, Side256};
 use super::rows16::Rows16;
 use super::sides::{factors, min_pair, offset, scale, scale_pair};
@@ -150,6 +150,8 @@ struct Dots256<C, V: Rows16, const T: usize, const PLAIN: bool> {
     sums: [V::Sums; T],
     totals: [V::Ints; T],
     x: *const i8,
+    /// What is beside the activations of the block.
+    beside: *const Side256,
     side: *const u8,
     unit: usize,
     codes: PhantomData<C>,
@@ -159,16 +161,18 @@ impl<C: Codes, V: Rows16, const T: usize, const PLAIN: bool> Each<V> for Dots256
     #[inline(always)]
     unsafe fn take(&mut self, g: usize, codes: V::Bytes) {
         let run = const { run::<C, V>() };
+        let j = (8 * self.unit + g) / (C::SCHEME.sub / 4);
         // SAFETY: there are `T` rows of 32 columns at `x`, and the scales of the block at `side`.
         unsafe {
             for t in 0..T {
                 if g.is_multiple_of(run) {
-                    self.sums[t] = V::open(V::splat(0));
+                    let opening =
+                        if const { opens256::<C, V>() } { (*self.beside.add(t)).openings[j] } else { 0 };
+                    self.sums[t] = V::open(V::splat(opening));
                 }
                 self.sums[t] = dot::<C, V>(self.sums[t], codes, self.x.add(64 * t + 4 * g));
             }
             if (g + 1).is_multiple_of(run) {
-                let j = (8 * self.unit + g) / (C::SCHEME.sub / 4);
                 let factors = factors::<C, V, PLAIN>(self.side, j);
                 for t in 0..T {
                     self.totals[t] = if const { narrow::<C, V>() } {
@@ -251,11 +255,12 @@ impl Step for Side256 {
                 sums: [V::open(V::splat(0)); T],
                 totals: zero,
                 x: rows.x(0, 256 * block),
+                beside: rows.side(0, block),
                 side,
                 unit: 0,
                 codes: PhantomData,
             };
-            if bias != 0 {
+            if bias != 0 && !const { opens256::<C, V>() } {
                 // What the bias adds: itself times the sums of activations under the sub-scales.
                 let mut sums = zero;
                 for pair in 0..const { C::SCHEME.subs() } / 2 {

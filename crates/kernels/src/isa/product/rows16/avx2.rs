@@ -47,6 +47,7 @@ impl Rows16 for Avx2Rows {
     const TILE: usize = 4;
     const ROOM: i32 = i16::MAX as i32;
     const PRODUCTS: i32 = 2;
+    const OPENS: bool = false;
     const CLOSES_NARROW: bool = false;
     const STREAM: usize = 1;
     const WIDE_BIAS: i32 = 0;

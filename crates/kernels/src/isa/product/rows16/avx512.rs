@@ -39,6 +39,7 @@ impl<const NARROW: bool> Rows16 for Rows512<NARROW> {
     const TILE: usize = 8;
     const ROOM: i32 = i32::MAX;
     const PRODUCTS: i32 = 4;
+    const OPENS: bool = true;
     const CLOSES_NARROW: bool = NARROW;
     const STREAM: usize = 8;
     const WIDE_BIAS: i32 = 128;

@@ -39,6 +39,8 @@ pub(crate) trait Rows16: Copy {
     const ROOM: i32;
     /// Products that a lane of a sum under way takes from each group.
     const PRODUCTS: i32;
+    /// Whether [`Rows16::open`] begins at the number that it is given, and not at zero.
+    const OPENS: bool;
     /// Whether [`Rows16::close_narrow`] is faster than [`Rows16::close_scaled`].
     const CLOSES_NARROW: bool;
     /// Activation rows that a stream takes at once; more than these take slabs. 0: all take slabs.
@@ -59,7 +61,7 @@ pub(crate) trait Rows16: Copy {
     /// Signed bytes made ready for [`Rows16::dot_wide`].
     unsafe fn wide(signed: Self::Bytes) -> Self::Bytes;
 
-    /// Begins sums, at `total` or at zero; only [`Rows16::close`] may follow in the first case.
+    /// Begins sums, at `total` ([`Rows16::OPENS`]) or at zero; before [`Rows16::close`], what `total` is.
     unsafe fn open(total: Self::Ints) -> Self::Sums;
     /// `sums` plus the dot product of each row's four codes (0..=63) with the four signed bytes at `x`.
     unsafe fn dot(sums: Self::Sums, codes: Self::Bytes, x: *const i8) -> Self::Sums;
@@ -67,7 +69,7 @@ pub(crate) trait Rows16: Copy {
     unsafe fn dot_wide(sums: Self::Sums, codes: Self::Bytes, x: *const i8) -> Self::Sums;
     /// `total` plus sums that were opened with it.
     unsafe fn close(total: Self::Ints, sums: Self::Sums) -> Self::Ints;
-    /// `total` plus `factors` times sums that were opened with zero.
+    /// `total` plus `factors` times sums.
     unsafe fn close_scaled(total: Self::Ints, sums: Self::Sums, factors: Self::Factors) -> Self::Ints;
     /// The same for sums that fit an i16.
     unsafe fn close_narrow(total: Self::Ints, sums: Self::Sums, factors: Self::Factors) -> Self::Ints;

@@ -36,6 +36,7 @@ impl Rows16 for PortableRows {
     const TILE: usize = 1;
     const ROOM: i32 = i32::MAX;
     const PRODUCTS: i32 = 4;
+    const OPENS: bool = true;
     const CLOSES_NARROW: bool = false;
     const STREAM: usize = 0;
     const WIDE_BIAS: i32 = 0;
