@@ -27,8 +27,7 @@ fn main() {
     let threads =
         args.get(3).map_or_else(cpu::default_threads, |arg| arg.parse().expect("a number of threads"));
     let kernels = Kernels::new(Options { isa, threads, exact: false }).expect("a level of this CPU");
-    let bandwidth = limits::measure_read_bandwidth(kernels.pool());
-    println!("{} on {threads} threads; memory reads at {:.1} GB/s", kernels.isa(), bandwidth / 1e9);
+    println!("{} on {threads} threads", kernels.isa());
     println!(
         "{:<8}{:>6}{:>12}{:>10}{:>10}{:>10}{:>12}",
         "format", "n", "us/layer", "GB/s", "share", "Gop/s", "tokens/s"
@@ -43,6 +42,8 @@ fn main() {
         let mut arena = Arena::new(LAYERS * LAYER.iter().map(packed).sum::<usize>());
         let layers: Vec<Vec<(usize, Vec<Matrix>)>> =
             (0..LAYERS).map(|_| layer(&kernels, &mut arena, format)).collect();
+        let matrices = layers.iter().flatten().flat_map(|(_, group)| group);
+        let bandwidth = limits::measure_bandwidth_of(kernels.pool(), matrices).unwrap_or(f64::NAN);
         let bytes: usize = layers.iter().flatten().flat_map(|(_, group)| group).map(Matrix::bytes).sum();
         let values: usize =
             layers.iter().flatten().flat_map(|(_, group)| group).map(|m| m.rows() * m.cols()).sum();

@@ -5,31 +5,49 @@ use std::time::{Duration, Instant};
 use crate::isa::buffer::Buffer;
 use crate::isa::peak::{Peak, peaks};
 use crate::isa::product::{Method, method};
-use crate::isa::stream::read;
+use crate::isa::stream::{Way, read};
 use crate::pool::Pool;
-use crate::{Format, Isa, Kernels};
+use crate::{Format, Isa, Kernels, Matrix};
 
-/// Bytes that are read: more than most caches hold.
+/// Bytes that are read where there are no weights to read.
 const BYTES: usize = 256 << 20;
-/// Bytes of a chunk. Each is read as several streams.
+/// Bytes that most caches do not hold.
+const ENOUGH: usize = 128 << 20;
+/// Bytes of a chunk.
 const CHUNK: usize = 1 << 20;
 /// How long passes are repeated.
 const TIME: Duration = Duration::from_millis(50);
 
-/// Bytes per second at which the pool's threads read memory, by vector loads with prefetch from huge pages where
-/// there are any: the best of the passes that fit into some 50 ms. Holds 256 MiB meanwhile.
+/// Bytes per second at which the pool's threads read memory, by vector loads from huge pages where there are any: the
+/// best of the passes that fit into some 50 ms, with and without prefetch. Holds 256 MiB meanwhile.
 pub fn measure_read_bandwidth(pool: &Pool) -> f64 {
     let mut bytes = Buffer::zeroed(BYTES);
     // Pages that were never written are all the same page of zeros.
     pool.run_slices(&mut bytes, CHUNK, |_, chunk| chunk.fill(1));
+    best_rate(pool, &bytes.chunks(CHUNK).collect::<Vec<_>>())
+}
+
+/// As [`measure_read_bandwidth`], of the memory in which `matrices` lie: a machine may have faster and slower ones, and
+/// these are what a model reads. `None` where they are so few that caches would answer.
+pub fn measure_bandwidth_of<'a>(pool: &Pool, matrices: impl Iterator<Item = &'a Matrix>) -> Option<f64> {
+    let chunks: Vec<&[u8]> = matrices.flat_map(|matrix| matrix.data().chunks(CHUNK)).collect();
+    let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
+    (bytes >= ENOUGH).then(|| best_rate(pool, &chunks))
+}
+
+/// Bytes per second of the best pass over `chunks`.
+fn best_rate(pool: &Pool, chunks: &[&[u8]]) -> f64 {
+    let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
     let begin = Instant::now();
-    let mut best = 0.0f64;
-    while begin.elapsed() < TIME || best == 0.0 {
+    let (mut best, mut passes) = (0.0f64, 0);
+    while begin.elapsed() < TIME || passes < 6 {
+        let way = [Way::Plain, Way::Asking][passes % 2];
         let start = Instant::now();
-        pool.run(BYTES / CHUNK, &|chunk| {
-            std::hint::black_box(read(&bytes[chunk * CHUNK..][..CHUNK]));
+        pool.run(chunks.len(), &|chunk| {
+            std::hint::black_box(read(chunks[chunk], way));
         });
-        best = best.max(BYTES as f64 / start.elapsed().as_secs_f64());
+        best = best.max(bytes as f64 / start.elapsed().as_secs_f64());
+        passes += 1;
     }
     best
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 /// Multiplications below which handing work to other threads costs more than it saves.
-const SMALL: usize = 1 << 19;
+const SMALL: usize = 1 << 17;
 
 /// A tile and where its results go: one slice per token, the tile's heads in order.
 struct Work<'a, 'o> {

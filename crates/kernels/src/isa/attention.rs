@@ -326,13 +326,11 @@ mod generic {
     unsafe fn all_scores<L: Lanes, P: Path<L>>(tile: &Tile<'_>, pages: &Range<usize>, scratch: &mut Scratch) {
         let stride = tile.store.shape().key_stride();
         let wide = tile.rows >= WIDEN && P::WIDENS;
+        let head = |page: usize| tile.store.head(tile.pages[page], tile.kv_head);
         for page in pages.clone() {
-            let (keys, values) = tile.store.head(tile.pages[page], tile.kv_head);
-            let next = if page + 1 < pages.end {
-                tile.store.head(tile.pages[page + 1], tile.kv_head).0
-            } else {
-                values
-            };
+            let keys = head(page).0;
+            // The values come when all keys of the partition have been seen.
+            let next = if page + 1 < pages.end { head(page + 1).0 } else { head(pages.start).1 };
             let column = page * PAGE % PARTITION;
             // SAFETY: a head's keys are stride dims of PAGE tokens; the scratch has MAX_ROWS rows of each kind.
             unsafe {
@@ -446,13 +444,17 @@ mod generic {
         let shape = tile.store.shape();
         let stride = shape.value_stride();
         let wide = tile.rows >= WIDEN && P::WIDENS;
+        let head = |page: usize| tile.store.head(tile.pages[page], tile.kv_head);
+        let end = tile.seen_by_any(0..tile.rows).end.div_ceil(PAGE);
         for page in pages.clone() {
-            let (keys, mut values) = tile.store.head(tile.pages[page], tile.kv_head);
-            let next = if page + 1 < pages.end {
-                tile.store.head(tile.pages[page + 1], tile.kv_head).1.as_ptr()
-            } else {
-                values.as_ptr()
+            let (keys, mut values) = head(page);
+            // After the last values of a partition come the keys of the next.
+            let next = match page + 1 {
+                next if next < pages.end => head(next).1,
+                next if next < end => head(next).0,
+                _ => values,
             };
+            let next = next.as_ptr();
             let column = page * PAGE % PARTITION;
             let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
             if shape.shared() {

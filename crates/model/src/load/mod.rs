@@ -108,6 +108,14 @@ impl Model {
         found
     }
 
+    /// The matrices, in the order in which a forward pass reads them.
+    pub fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.weights.iter().filter_map(|weight| match weight {
+            Weight::Matrix(matrix) => Some(matrix),
+            _ => None,
+        })
+    }
+
     pub(crate) fn matrix(&self, id: TensorId) -> &Matrix {
         match &self.weights[id] {
             Weight::Matrix(matrix) => matrix,

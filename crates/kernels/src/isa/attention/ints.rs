@@ -156,7 +156,7 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
                             let ahead = next.wrapping_add((pair * PAGE + token) * C::PAIR);
                             (0..2 * L::N * C::PAIR)
                                 .step_by(64)
-                                .for_each(|line| L::prefetch(ahead.wrapping_add(line)));
+                                .for_each(|line| L::prefetch_far(ahead.wrapping_add(line)));
                         }
                         let low = C::pairs::<L>(keys, pair * PAGE + token);
                         let high = C::pairs::<L>(keys, pair * PAGE + token + L::N);
@@ -253,7 +253,7 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
                     let at = pair * stride + dim + v * L::N;
                     *vector = C::pairs::<L>(values, at);
                     if R <= PREFETCH_ROWS && (v * L::N * C::PAIR).is_multiple_of(64) {
-                        L::prefetch(next.wrapping_add(at * C::PAIR));
+                        L::prefetch_far(next.wrapping_add(at * C::PAIR));
                     }
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {

@@ -224,7 +224,7 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
                         let ahead = next.wrapping_add((pair * PAGE + token) * E::PAIR);
                         (0..2 * L::N * E::PAIR)
                             .step_by(64)
-                            .for_each(|line| L::prefetch(ahead.wrapping_add(line)));
+                            .for_each(|line| L::prefetch_far(ahead.wrapping_add(line)));
                     }
                     let q = q.add(2 * pair / QUERY_BLOCK * QUERY_BLOCK * R + 2 * pair % QUERY_BLOCK);
                     for side in 0..2 {
@@ -271,7 +271,7 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
                         let at = dim + c * L::N;
                         *vector = E::values(values, stride, pair, side, at);
                         if R <= PREFETCH_ROWS && side == 0 {
-                            L::prefetch(next.wrapping_add((pair * stride + at) * E::PAIR));
+                            L::prefetch_far(next.wrapping_add((pair * stride + at) * E::PAIR));
                         }
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {

@@ -61,6 +61,9 @@ pub(super) trait Lanes: Copy {
     unsafe fn exp2_whole(self) -> Self;
     /// Asks for the cache line at an address, which need not be valid.
     unsafe fn prefetch(_address: *const u8) {}
+    /// The same, into the second-level cache: more of these can be under way.
+    #[inline(always)]
+    unsafe fn prefetch_far(_address: *const u8) {}
 }
 
 /// A vector of `N` 32-bit words: pairs of 16-bit integers, or sums of products of such.

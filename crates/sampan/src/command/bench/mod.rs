@@ -73,7 +73,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
     } else {
         None
     };
-    let limits = Limits::measure(&prepared.kernels);
+    let mut limits = Limits::measure(&prepared.kernels);
     machine::reset_peak_resident();
     let mut progress = Progress::new(context.terminal, args.json);
     let threads = prepared.kernels.pool().threads();
@@ -94,6 +94,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
     let mut bar = LoadingBar::new(context.terminal, args.json);
     let model = Arc::new(prepared.load(&mut |done, total| bar.update(done, total))?);
     drop(bar);
+    limits.read_weights(&prepared.kernels, &model);
     let mut ours = Ours::new(model, &prepared, &pool.options);
     let mut peer = start(row::cells(&rows), row::most_streams(&rows))?;
     if let Some(peer) = &mut peer {

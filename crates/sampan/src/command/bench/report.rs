@@ -5,12 +5,14 @@ use super::row::{Kind, Row};
 use crate::flags::kv_name;
 use crate::render::{self, Facts, bytes, count, grouped, three_digits};
 use sampan::{Memory, Prepared, machine};
-use sampan_kernels::limits::{Arithmetic, DotPeak, measure_dot_peak, measure_read_bandwidth};
+use sampan_kernels::limits::{
+    Arithmetic, DotPeak, measure_bandwidth_of, measure_dot_peak, measure_read_bandwidth,
+};
 use sampan_kernels::{Isa, Kernels, cpu};
-use sampan_model::Operations;
+use sampan_model::{Model, Operations};
 use serde_json::{Value, json};
 
-/// What this machine can do, measured before anything else.
+/// What this machine can do.
 pub(super) struct Limits {
     read_bytes_per_s: f64,
     peaks: [(Arithmetic, DotPeak); 3],
@@ -25,6 +27,13 @@ impl Limits {
             read_bytes_per_s: measure_read_bandwidth(kernels.pool()),
             peaks: Arithmetic::ALL.map(|kind| (kind, peak(kernels.isa(), kind))),
             untiled: (kernels.isa() == Isa::Amx).then(|| peak(Isa::Avx512, Arithmetic::Int8)),
+        }
+    }
+
+    /// Reads the model's own weights instead of other memory, where that says more.
+    pub(super) fn read_weights(&mut self, kernels: &Kernels, model: &Model) {
+        if let Some(rate) = measure_bandwidth_of(kernels.pool(), model.matrices()) {
+            self.read_bytes_per_s = rate;
         }
     }
 
