@@ -8,7 +8,7 @@ use crate::pool::lock;
 use std::sync::Mutex;
 
 /// Numbers below which handing work to other threads costs more than it saves.
-const SMALL: usize = 1 << 16;
+const SMALL: usize = 1 << 15;
 
 /// Consecutive tokens of one page.
 #[derive(Clone, Copy)]

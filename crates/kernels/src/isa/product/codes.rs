@@ -125,19 +125,20 @@ pub(super) unsafe fn groups<C: Codes, V: Rows16>(unit: *const u8, each: &mut imp
             8 => eight!(G => at!(G)),
             4 => eight!(G => V::bits::<{ 4 * (G % 2) }>(at!(G / 2), 15)),
             2 => eight!(G => V::bits::<{ 2 * (G % 4) }>(at!(G / 4), 3)),
+            // Loads are in the order of memory, as the hardware expects them.
             3 => {
-                let top = at!(2);
-                eight!(G => V::join::<2>(V::bits::<{ 2 * (G % 4) }>(at!(G / 4), 3), V::bits::<G>(top, 1)));
+                let (lows, top) = ([at!(0), at!(1)], at!(2));
+                eight!(G => V::join::<2>(V::bits::<{ 2 * (G % 4) }>(lows[G as usize / 4], 3), V::bits::<G>(top, 1)));
             }
             5 => {
-                let top = at!(4);
-                eight!(G => V::join::<4>(V::bits::<{ 4 * (G % 2) }>(at!(G / 2), 15), V::bits::<G>(top, 1)));
+                let (lows, top) = ([at!(0), at!(1), at!(2), at!(3)], at!(4));
+                eight!(G => V::join::<4>(V::bits::<{ 4 * (G % 2) }>(lows[G as usize / 2], 15), V::bits::<G>(top, 1)));
             }
             6 => {
-                let tops = [at!(4), at!(5)];
+                let (lows, tops) = ([at!(0), at!(1), at!(2), at!(3)], [at!(4), at!(5)]);
                 eight!(G => V::join::<4>(
-                    V::bits::<{ 4 * (G % 2) }>(at!(G / 2), 15),
-                    V::bits::<{ 2 * (G % 4) }>(tops[(G / 4) as usize], 3),
+                    V::bits::<{ 4 * (G % 2) }>(lows[G as usize / 2], 15),
+                    V::bits::<{ 2 * (G % 4) }>(tops[G as usize / 4], 3),
                 ));
             }
             _ => unreachable!("a width that no format has"),

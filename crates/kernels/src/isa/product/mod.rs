@@ -257,7 +257,8 @@ impl Task<'_> {
             bias: self.bias,
             accumulate: self.accumulate,
         };
-        let panels: Vec<Panel<'_>> = panels.map(|index| self.panel(index)).collect();
+        let bytes = self.layout.panel_bytes();
+        let panels: Vec<Panel<'_>> = panels.map(|index| self.panel(index, bytes)).collect();
         // SAFETY: the caller's promise; methods are chosen only where the level has their instructions.
         unsafe {
             match self.method {
@@ -273,8 +274,8 @@ impl Task<'_> {
         }
     }
 
-    fn panel(&self, index: usize) -> Panel<'_> {
-        let bytes = self.layout.panel_bytes();
+    /// Panel `index`; each has `bytes` bytes.
+    fn panel(&self, index: usize, bytes: usize) -> Panel<'_> {
         let data = &self.data[index * bytes..][..bytes];
         Panel {
             format: self.layout.format,

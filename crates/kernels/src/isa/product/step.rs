@@ -17,8 +17,9 @@ use std::marker::PhantomData;
 /// Bytes that are asked for ahead of the ones in use.
 const AHEAD: usize = 8192;
 
-/// Asks for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, and into
-/// the second-level cache, because a core has few misses of the first under way.
+/// Several rows ask for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, and into
+/// the second-level cache, because a core has few misses of the first under way. One row takes less time for a line than memory, and does better
+/// without: the hardware is further ahead.
 ///
 /// # Safety
 /// As [`Rows16`]; the addresses need not be valid.
@@ -216,7 +217,7 @@ impl Step for Side32 {
                     totals[t] = V::dot_pairs(totals[t], V::splat(-bias & 0xffff), sum);
                 }
             }
-            if !PLAIN {
+            if !PLAIN && T > 1 {
                 ask::<C, V>(codes, side, 0);
             }
             let sums = [V::open(V::splat(0)); T];
@@ -274,7 +275,7 @@ impl Step for Side256 {
                 }
             }
             for unit in 0..8 {
-                if !PLAIN {
+                if !PLAIN && T > 1 {
                     ask::<C, V>(codes, side, unit);
                 }
                 dots.unit = unit;
