@@ -256,6 +256,17 @@ impl Prepared {
         Err(Error::Unsuited { model: self.name.clone(), why: why.into(), instead: instead.into() })
     }
 
+    /// Refuses a model that has no template for conversations.
+    ///
+    /// # Errors
+    /// When there is none, or the file that should have it cannot be read.
+    pub fn check_converses(&self) -> Result<(), Error> {
+        match self.checkpoint.chat_template()? {
+            Some(_) => Ok(()),
+            None => Err(Error::NoTemplate { model: self.name.clone() }),
+        }
+    }
+
     /// Brings the weights into memory. `progress` gets the bytes done and the bytes in total.
     ///
     /// # Errors

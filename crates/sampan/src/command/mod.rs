@@ -92,8 +92,13 @@ impl Drop for LoadingBar {
     }
 }
 
-/// Loads a model with a bar, and passes on what the user should know.
-pub(crate) fn load(prepared: &Prepared, terminal: Terminal, quiet: bool) -> Result<Session> {
+/// Loads a model with a bar, and passes on what the user should know. Whether it can do what is asked of it comes before
+/// its weights, which take seconds: `converses` is whether somebody talks with it.
+pub(crate) fn load(prepared: &Prepared, converses: bool, terminal: Terminal, quiet: bool) -> Result<Session> {
+    prepared.check_generates()?;
+    if converses {
+        prepared.check_converses()?;
+    }
     if !quiet {
         announce(prepared);
     }

@@ -79,7 +79,7 @@ pub(crate) fn run(args: RunArgs, context: &Context) -> Result<()> {
     let source = args.model.source(context, args.quiet)?;
     let options = LoadOptions { speculate: args.speculate, ..args.model.load.options() };
     let prepared = Prepared::new(&source, &options)?;
-    let mut session = load(&prepared, terminal, args.quiet)?;
+    let mut session = load(&prepared, !args.raw && args.suffix.is_none(), terminal, args.quiet)?;
     if let Some(adapter) = &args.adapter {
         session.use_adapter(adapter, &prepared.checkpoint)?;
     }
