@@ -256,11 +256,12 @@ impl Prepared {
         Err(Error::Unsuited { model: self.name.clone(), why: why.into(), instead: instead.into() })
     }
 
-    /// Refuses a model that has no template for conversations.
+    /// Refuses a model that predicts no tokens, or has no template for conversations.
     ///
     /// # Errors
-    /// When there is none, or the file that should have it cannot be read.
+    /// As [`Prepared::check_generates`]; when there is no template, or the file that should have it cannot be read.
     pub fn check_converses(&self) -> Result<(), Error> {
+        self.check_generates()?;
         match self.checkpoint.chat_template()? {
             Some(_) => Ok(()),
             None => Err(Error::NoTemplate { model: self.name.clone() }),

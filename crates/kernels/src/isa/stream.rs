@@ -30,6 +30,7 @@ pub(crate) fn read(bytes: &[u8], way: Way) -> u64 {
     sums.iter().flatten().fold(0, |all, sum| all ^ sum)
 }
 
+// Two loops, and not one that finds its line by an index: where memory reads 61 GB/s, that one reads 57.
 #[inline(always)]
 fn plain(lines: &[Line]) -> [Line; 4] {
     let mut sums = [[0; 8]; 4];

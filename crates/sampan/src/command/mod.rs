@@ -92,10 +92,9 @@ impl Drop for LoadingBar {
     }
 }
 
-/// Loads a model with a bar, and passes on what the user should know. Whether it can do what is asked of it comes before
-/// its weights, which take seconds: `converses` is whether somebody talks with it.
+/// Loads a model with a bar, and passes on what the user should know. Whether somebody can talk with it, where `converses`
+/// asks for that, comes before its weights, which take seconds.
 pub(crate) fn load(prepared: &Prepared, converses: bool, terminal: Terminal, quiet: bool) -> Result<Session> {
-    prepared.check_generates()?;
     if converses {
         prepared.check_converses()?;
     }

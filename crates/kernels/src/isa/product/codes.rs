@@ -225,6 +225,11 @@ pub(super) const fn opens256<C: Codes, V: Rows16>() -> bool {
     V::OPENS && C::SCHEME.block == 256 && whole && C::SCHEME.bias == OPENING_BIAS_256
 }
 
+/// Whether the bias of blocks of 256 is taken off by products of their scales with sums of activations.
+pub(super) const fn weighs_bias<C: Codes, V: Rows16>() -> bool {
+    bias::<C, V>() != 0 && !opens256::<C, V>()
+}
+
 /// What [`dot`] has added to every code, so that as many times the sum of activations must be taken off.
 #[inline(always)]
 pub(super) const fn bias<C: Codes, V: Rows16>() -> i32 {

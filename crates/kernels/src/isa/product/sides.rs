@@ -5,8 +5,8 @@
 
 use super::SLAB_COLS;
 use super::codes::{
-    Codes, bias, block_offset, block_scale, min_pair as packed_min_pair, narrow, opens256,
-    scale_pair as packed_scale_pair, sub_scale,
+    Codes, block_offset, block_scale, min_pair as packed_min_pair, narrow, scale_pair as packed_scale_pair,
+    sub_scale, weighs_bias,
 };
 use super::rows16::Rows16;
 
@@ -80,7 +80,7 @@ pub(super) unsafe fn ready<C: Codes, V: Rows16>(side: *const u8, blocks: usize, 
                     let to = to.add(VECTOR * (const { mins::<C>() } + pair));
                     to.cast::<V::Ints>().write(packed_min_pair::<C, V>(side, pair));
                 }
-                if bias::<C, V>() != 0 && !const { opens256::<C, V>() } {
+                if const { weighs_bias::<C, V>() } {
                     let to = to.add(VECTOR * (const { pairs::<C>() } + pair));
                     to.cast::<V::Ints>().write(packed_scale_pair::<C, V>(side, pair));
                 }

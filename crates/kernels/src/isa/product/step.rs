@@ -8,7 +8,7 @@
 // Rows of several arrays are walked in step.
 #![allow(clippy::needless_range_loop)]
 
-use super::codes::{self, Codes, Each, dot, lift, narrow, opens256, run};
+use super::codes::{self, Codes, Each, dot, lift, narrow, opens256, run, weighs_bias};
 use super::quantise::{Line, OPENING_BIAS, Side32, Side256};
 use super::rows16::Rows16;
 use super::sides::{factors, min_pair, offset, scale, scale_pair};
@@ -17,14 +17,21 @@ use std::marker::PhantomData;
 /// Bytes that are asked for ahead of the ones in use.
 const AHEAD: usize = 8192;
 
-/// Several rows ask for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, and into
-/// the second-level cache, because a core has few misses of the first under way. One row takes less time for a line than memory, and does better
-/// without: the hardware is further ahead.
+/// Asks for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, and into
+/// the second-level cache, because a core has few misses of the first under way. `PLAIN` codes are in a cache already; and
+/// one row takes less time for a line than memory does, so that the hardware is further ahead.
 ///
 /// # Safety
 /// As [`Rows16`]; the addresses need not be valid.
 #[inline(always)]
-unsafe fn ask<C: Codes, V: Rows16>(codes: *const u8, side: *const u8, unit: usize) {
+unsafe fn ask<C: Codes, V: Rows16, const T: usize, const PLAIN: bool>(
+    codes: *const u8,
+    side: *const u8,
+    unit: usize,
+) {
+    if PLAIN || T == 1 {
+        return;
+    }
     // SAFETY: a prefetch may point anywhere.
     let ask = |at: *const u8| unsafe { V::prefetch_far(at) };
     let bytes = const { C::SCHEME.unit_bytes() };
@@ -217,9 +224,7 @@ impl Step for Side32 {
                     totals[t] = V::dot_pairs(totals[t], V::splat(-bias & 0xffff), sum);
                 }
             }
-            if !PLAIN && T > 1 {
-                ask::<C, V>(codes, side, 0);
-            }
+            ask::<C, V, T, PLAIN>(codes, side, 0);
             let sums = [V::open(V::splat(0)); T];
             let mut dots = Dots32::<C, V, T> { sums, totals, x: rows.x(0, 32 * block), codes: PhantomData };
             groups::<C, V, PLAIN>(codes, &mut dots);
@@ -261,7 +266,7 @@ impl Step for Side256 {
                 unit: 0,
                 codes: PhantomData,
             };
-            if bias != 0 && !const { opens256::<C, V>() } {
+            if const { weighs_bias::<C, V>() } {
                 // What the bias adds: itself times the sums of activations under the sub-scales.
                 let mut sums = zero;
                 for pair in 0..const { C::SCHEME.subs() } / 2 {
@@ -275,9 +280,7 @@ impl Step for Side256 {
                 }
             }
             for unit in 0..8 {
-                if !PLAIN && T > 1 {
-                    ask::<C, V>(codes, side, unit);
-                }
+                ask::<C, V, T, PLAIN>(codes, side, unit);
                 dots.unit = unit;
                 dots.x = rows.x(0, 256 * block + 32 * unit);
                 groups::<C, V, PLAIN>(codes.add(unit * unit_bytes::<C, PLAIN>()), &mut dots);
