@@ -81,7 +81,7 @@ pub fn svg(record: &Value) -> String {
 
 fn legend(body: &mut String, y: usize) {
     for (x, class, what) in
-        [(16, "ours", "sampan"), (98, "peer", "llama.cpp"), (190, "limit", "the limit, measured at start")]
+        [(16, "ours", "sampan"), (98, "peer", "llama.cpp"), (190, "limit", "the limit, measured beside it")]
     {
         rect(body, class, x, y - 10, 12);
         put(body, x + 18, y, "", what);

@@ -43,7 +43,7 @@ fn main() {
         let layers: Vec<Vec<(usize, Vec<Matrix>)>> =
             (0..LAYERS).map(|_| layer(&kernels, &mut arena, format)).collect();
         let matrices = layers.iter().flatten().flat_map(|(_, group)| group);
-        let bandwidth = limits::measure_bandwidth_of(kernels.pool(), matrices.clone()).unwrap_or(f64::NAN);
+        let bandwidth = limits::measure_bandwidth_of(kernels.pool(), matrices.clone());
         let bytes: usize = matrices.clone().map(Matrix::bytes).sum();
         let values: usize = matrices.map(|m| m.rows() * m.cols()).sum();
         for &n in &batches {

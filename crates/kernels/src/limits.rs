@@ -9,10 +9,8 @@ use crate::isa::stream::{Way, read};
 use crate::pool::Pool;
 use crate::{Format, Isa, Kernels, Matrix};
 
-/// Bytes that are read where there are no weights to read.
+/// The most bytes of a pass: more than caches hold.
 const BYTES: usize = 256 << 20;
-/// Bytes that most caches do not hold.
-const ENOUGH: usize = 128 << 20;
 /// Bytes of a chunk.
 const CHUNK: usize = 1 << 20;
 /// How long passes are repeated.
@@ -27,12 +25,15 @@ pub fn measure_read_bandwidth(pool: &Pool) -> f64 {
     best_rate(pool, &bytes.chunks(CHUNK).collect::<Vec<_>>())
 }
 
-/// As [`measure_read_bandwidth`], of the memory in which `matrices` lie: a machine may have faster and slower ones, and
-/// these are what a model reads. `None` where they are so few that caches would answer.
-pub fn measure_bandwidth_of<'a>(pool: &Pool, matrices: impl Iterator<Item = &'a Matrix>) -> Option<f64> {
-    let chunks: Vec<&[u8]> = matrices.flat_map(|matrix| matrix.data().chunks(CHUNK)).collect();
-    let bytes: usize = chunks.iter().map(|chunk| chunk.len()).sum();
-    (bytes >= ENOUGH).then(|| best_rate(pool, &chunks))
+/// As [`measure_read_bandwidth`], of the memory in which `matrices` lie, or of their first 256 MiB: what a model reads.
+/// Takes no memory. Few weights are read from a cache, as the model will read them.
+pub fn measure_bandwidth_of<'a>(pool: &Pool, matrices: impl Iterator<Item = &'a Matrix>) -> f64 {
+    let data: Vec<&[u8]> = matrices.map(Matrix::data).collect();
+    let bytes: usize = data.iter().map(|data| data.len()).sum();
+    // As many chunks of a small model that every thread has some.
+    let chunk = CHUNK.min(bytes / (4 * pool.threads())).max(4096);
+    let chunks: Vec<&[u8]> = data.iter().flat_map(|data| data.chunks(chunk)).take(BYTES / chunk).collect();
+    best_rate(pool, &chunks)
 }
 
 /// Bytes per second of the best pass over `chunks`.
@@ -121,8 +122,14 @@ mod tests {
 
     #[test]
     fn bandwidth_is_that_of_a_memory() {
-        let rate = measure_read_bandwidth(&Pool::new(2));
-        assert!((1e8..1e13).contains(&rate), "{rate} bytes per second");
+        let kernels = Kernels::new(crate::Options { threads: 2, ..Default::default() }).expect("a level");
+        let small = kernels.pack(Format::F32, 16, 64, &[0; 4 * 16 * 64]).expect("a matrix");
+        for rate in [
+            measure_read_bandwidth(kernels.pool()),
+            measure_bandwidth_of(kernels.pool(), std::iter::once(&small)),
+        ] {
+            assert!((1e8..1e14).contains(&rate), "{rate} bytes per second");
+        }
     }
 
     #[test]

@@ -3,36 +3,11 @@
 use crate::render::{Facts, bytes, grouped, three_digits};
 use sampan::machine;
 use sampan::{Answer, Session};
-use sampan_kernels::{Kernels, limits};
+use sampan_kernels::limits;
 use serde_json::{Value, json};
 
-/// What this machine can do, measured when it is first asked for.
-#[derive(Debug, Default)]
-pub(crate) struct Machine {
-    read_bytes_per_s: Option<f64>,
-    /// The most memory in use before measuring, which takes memory of its own.
-    peak_before: Option<u64>,
-}
-
-impl Machine {
-    fn read_bytes_per_s(&mut self, kernels: &Kernels) -> f64 {
-        if self.read_bytes_per_s.is_none() {
-            self.peak_before = machine::peak_resident();
-        }
-        *self.read_bytes_per_s.get_or_insert_with(|| limits::measure_read_bandwidth(kernels.pool()))
-    }
-
-    /// The most memory that the model and the program have taken, in bytes.
-    fn peak_memory(&self) -> Option<u64> {
-        match self.peak_before {
-            Some(peak) => machine::resident().map(|now| now.max(peak)),
-            None => machine::peak_resident(),
-        }
-    }
-}
-
 /// The lines of `--stats`.
-pub(crate) fn facts(session: &Session, answer: &Answer, machine: &mut Machine) -> Facts {
+pub(crate) fn facts(session: &Session, answer: &Answer) -> Facts {
     let usage = answer.usage;
     let speed =
         |speed: Option<f64>| speed.map_or(String::new(), |s| format!(", {} tokens/s", three_digits(s)));
@@ -47,7 +22,8 @@ pub(crate) fn facts(session: &Session, answer: &Answer, machine: &mut Machine) -
     );
     let per_pass = answer.tokens_per_pass();
     let share = answer.generation_speed().map(|tokens_per_s| {
-        let limit = machine.read_bytes_per_s(session.model().kernels());
+        let model = session.model();
+        let limit = limits::measure_bandwidth_of(model.kernels().pool(), model.matrices());
         let share = 100.0 * bytes_per_pass(session, answer) as f64 * tokens_per_s / per_pass / limit;
         format!(
             "; {} % of the {} GB/s that this machine reads",
@@ -77,7 +53,7 @@ pub(crate) fn facts(session: &Session, answer: &Answer, machine: &mut Machine) -
     let planned = bytes(session.memory().total() as u64);
     facts.add(
         "memory",
-        match machine.peak_memory() {
+        match machine::peak_resident() {
             Some(peak) => format!("{} at the most; the plan says {planned} with a full context", bytes(peak)),
             None => format!("the plan says {planned} with a full context"),
         },

@@ -9,7 +9,6 @@ mod signal;
 use crate::command::{print, say};
 use crate::error::{AppError, Exit, Result};
 use crate::render::{Terminal, harmless};
-use crate::stats::Machine;
 use command::{Command, Entry};
 use input::{Input, Typed};
 use sampan::{Answer, Conversation, Finish, Listener, Part, Role, Session, Settings};
@@ -46,7 +45,6 @@ pub(crate) fn chat(session: Session, options: Options) -> Result<()> {
         adjustable: Adjustable { settings: options.settings, stats: options.stats },
         conversation: Conversation::new(options.system),
         signals,
-        machine: Machine::default(),
         rescue,
     };
     if !options.quiet {
@@ -61,7 +59,6 @@ struct Chat {
     adjustable: Adjustable,
     conversation: Conversation,
     signals: Signals,
-    machine: Machine,
     /// Where a conversation is kept when its terminal is closed.
     rescue: Option<PathBuf>,
 }
@@ -246,7 +243,7 @@ impl Chat {
         }
         if self.adjustable.stats {
             let (dim, off) = self.terminal.dim_stderr();
-            let facts = crate::stats::facts(&self.session, answer, &mut self.machine);
+            let facts = crate::stats::facts(&self.session, answer);
             say(format!("{dim}{facts}{off}").trim_end_matches('\n'));
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::cli::Context;
 use crate::error::{AppError, Result};
 use crate::flags::{ModelArgs, SamplingArgs};
 use crate::render::{Terminal, harmless};
-use crate::stats::{self, Machine};
+use crate::stats;
 use clap::Args;
 use sampan::{
     Answer, Conversation, DEFAULT_SPECULATE, Encoded, Finish, Listener, LoadOptions, Part, Prepared,
@@ -207,7 +207,7 @@ fn once(
         note(session, &answer);
     }
     if args.stats {
-        say(stats::facts(session, &answer, &mut Machine::default()).to_string().trim_end());
+        say(stats::facts(session, &answer).to_string().trim_end());
     }
     Ok(())
 }

@@ -108,18 +108,12 @@ unsafe fn ask<V: Rows16>(x: &[f32]) {
 /// Comparing magnitudes as integers lets NaN win. Adding 1.5 * 2^23 rounds to nearest even into the lowest byte.
 #[inline(always)]
 fn quantise_block(x: &[f32], lines: &mut [Line], first: usize, stride: usize) -> f32 {
-    let x = x.as_chunks::<16>().0;
-    let mut most = [0; 16];
-    for x in x {
-        for i in 0..16 {
-            most[i] = (x[i].to_bits() & 0x7fff_ffff).max(most[i]);
-        }
-    }
     let mut max = 0;
-    for i in 0..16 {
-        max = most[i].max(max);
+    for i in 0..x.len() {
+        max = (x[i].to_bits() & 0x7fff_ffff).max(max);
     }
     let (scale, inverse) = scale_of(max);
+    let x = x.as_chunks::<16>().0;
     for c in 0..x.len() {
         let line = &mut lines[c / 4 * stride].0;
         let to = &mut line.as_chunks_mut::<16>().0[first / 16 + c % 4];
@@ -128,16 +122,6 @@ fn quantise_block(x: &[f32], lines: &mut [Line], first: usize, stride: usize) ->
         }
     }
     scale
-}
-
-/// The sum of 16 bytes.
-#[inline(always)]
-fn sum16(q: &[i8; 16]) -> i16 {
-    let mut sum = 0;
-    for i in 0..16 {
-        sum += i16::from(q[i]);
-    }
-    sum
 }
 
 /// Quantises one row of a tile with a scale per 32 columns. `sides[block * stride]` is the row's.
@@ -153,7 +137,13 @@ pub(super) unsafe fn row32<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut
         let lines = &mut lines[b / 2 * stride..];
         let scale = quantise_block(&blocks[b], lines, b % 2 * 32, stride);
         let quarters = lines[0].0.as_chunks::<16>().0;
-        let sum = i32::from(sum16(&quarters[b % 2 * 2]) + sum16(&quarters[b % 2 * 2 + 1]));
+        // SAFETY: the caller's promise; there are 16 bytes.
+        let (low, high) =
+            unsafe { (V::quads(quarters[b % 2 * 2].as_ptr()), V::quads(quarters[b % 2 * 2 + 1].as_ptr())) };
+        let mut sum = 0;
+        for i in 0..4 {
+            sum += low[i] + high[i];
+        }
         let scaled_sum = scale * sum as f32;
         sides[b * stride] = Side32 { scale, sum, scaled_sum, opening: -OPENING_BIAS * sum };
     }
@@ -172,8 +162,13 @@ pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mu
         let lines = &mut lines[b * 4 * stride..];
         let side = &mut sides[b * stride];
         side.scale = quantise_block(&blocks[b], lines, 0, stride);
+        let mut quads = [[0; 4]; 16];
         for j in 0..16 {
-            side.sums16[j] = sum16(&lines[j / 4 * stride].0.as_chunks::<16>().0[j % 4]);
+            // SAFETY: the caller's promise; there are 16 bytes.
+            quads[j] = unsafe { V::quads(lines[j / 4 * stride].0.as_chunks::<16>().0[j % 4].as_ptr()) };
+        }
+        for j in 0..16 {
+            side.sums16[j] = (quads[j][0] + quads[j][1] + quads[j][2] + quads[j][3]) as i16;
         }
         for j in 0..16 {
             side.openings[j] = -OPENING_BIAS_256 * i32::from(side.sums16[j]);

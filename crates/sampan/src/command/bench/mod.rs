@@ -1,6 +1,7 @@
 //! `sampan bench`: how fast a model runs here, next to what this machine allows and to llama.cpp.
 
 mod compare;
+mod limits;
 mod load;
 mod measure;
 mod report;
@@ -14,8 +15,9 @@ use crate::render::{Terminal, bytes};
 use clap::Args;
 use compare::Peer;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use limits::{Cost, Limits};
 use measure::Ours;
-use report::{Limits, Measured, Report, Spread};
+use report::{Measured, Report, Spread};
 use row::Row;
 use sampan::{Error, LoadOptions, Prepared, machine};
 use std::path::PathBuf;
@@ -73,7 +75,6 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
     } else {
         None
     };
-    let mut limits = Limits::measure(&prepared.kernels);
     machine::reset_peak_resident();
     let mut progress = Progress::new(context.terminal, args.json);
     let threads = prepared.kernels.pool().threads();
@@ -94,7 +95,7 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
     let mut bar = LoadingBar::new(context.terminal, args.json);
     let model = Arc::new(prepared.load(&mut |done, total| bar.update(done, total))?);
     drop(bar);
-    limits.read_weights(&prepared.kernels, &model);
+    let mut limits = Limits::new(model.clone());
     let mut ours = Ours::new(model, &prepared, &pool.options);
     let mut peer = start(row::cells(&rows), row::most_streams(&rows))?;
     if let Some(peer) = &mut peer {
@@ -102,7 +103,8 @@ pub(crate) fn run(args: BenchArgs, context: &Context) -> Result<()> {
     }
     let mut runners: Vec<&mut dyn Runner> = vec![&mut ours];
     runners.extend(peer.as_mut().map(|peer| peer as &mut dyn Runner));
-    let measured = alternate(&rows, args.repeat, &mut runners, &mut progress)?;
+    let mut limit = |row: &Row| limits.now(row, &Cost::of(row, &prepared));
+    let measured = alternate(&rows, args.repeat, &mut runners, &mut limit, &mut progress)?;
     progress.end();
     let peak = machine::peak_resident();
     let peer = peer.map(Peer::close).transpose()?;
@@ -148,29 +150,38 @@ trait Runner {
     fn measure(&mut self, row: &Row) -> Result<f64>;
 }
 
-/// Measures every row `repeat` times, the runners in turns: what disturbs the machine meanwhile disturbs them alike.
+/// Measures every row `repeat` times, the runners in turns: what disturbs the machine meanwhile disturbs them alike. What
+/// the machine allows (`limit`, in tokens per second) is measured before and after the first runner's turn.
 fn alternate(
     rows: &[Row],
     repeat: u32,
     runners: &mut [&mut dyn Runner],
+    limit: &mut dyn FnMut(&Row) -> f64,
     progress: &mut Progress,
-) -> Result<Vec<Vec<Measured>>> {
+) -> Result<Vec<Measured>> {
     /// Threads that wait for more work by spinning have given up by then.
     const SETTLE: Duration = Duration::from_millis(50);
     for runner in runners.iter_mut() {
         runner.warm_up()?;
     }
-    let mut speeds = vec![vec![Vec::new(); runners.len()]; rows.len()];
+    let mut speeds = vec![(vec![Vec::new(); runners.len()], Vec::new()); rows.len()];
     for turn in 1..=repeat {
-        for (row, speeds) in rows.iter().zip(&mut speeds) {
-            for (runner, speeds) in runners.iter_mut().zip(speeds) {
+        for (row, (speeds, limits)) in rows.iter().zip(&mut speeds) {
+            let mut around = Vec::new();
+            for (i, (runner, speeds)) in runners.iter_mut().zip(speeds).enumerate() {
                 progress.show(&format!("turn {turn} of {repeat}: {}, {row}", runner.name()));
                 std::thread::sleep(SETTLE);
+                around.extend((i == 0).then(|| limit(row)));
                 speeds.push(runner.measure(row)?);
+                around.extend((i == 0).then(|| limit(row)));
             }
+            limits.push(around.iter().sum::<f64>() / around.len() as f64);
         }
     }
-    let measured = |speeds: Vec<Vec<f64>>| speeds.into_iter().map(Spread::of).collect();
+    let measured = |(speeds, limits): (Vec<Vec<f64>>, Vec<f64>)| Measured {
+        runners: speeds.into_iter().map(Spread::of).collect(),
+        limits: Spread::of(limits),
+    };
     Ok(speeds.into_iter().map(measured).collect())
 }
 
@@ -250,12 +261,23 @@ mod tests {
         let mut a = Fake { name: "a", speed: 0.0, seen: &seen };
         let mut b = Fake { name: "b", speed: 100.0, seen: &seen };
         let rows = [Row::prompt(5), Row::generate(4, 8, 1)];
-        let measured = alternate(&rows, 2, &mut [&mut a, &mut b], &mut Progress(None)).unwrap();
-        let turn = ["a: prompt 5", "b: prompt 5", "a: generate 4 after 8", "b: generate 4 after 8"];
-        let expected: Vec<&str> = ["a warms up", "b warms up"].into_iter().chain(turn).chain(turn).collect();
-        assert_eq!(*seen.borrow(), expected);
-        let all: Vec<Vec<Vec<f64>>> =
-            measured.iter().map(|row| row.iter().map(|spread| spread.all.clone()).collect()).collect();
-        assert_eq!(all, [[[1.0, 3.0], [101.0, 103.0]], [[2.0, 4.0], [102.0, 104.0]]]);
+        let mut allowed = 1000.0;
+        let mut limit = |row: &Row| {
+            seen.borrow_mut().push(format!("limit: {row}"));
+            allowed += 10.0;
+            allowed
+        };
+        let measured = alternate(&rows, 2, &mut [&mut a, &mut b], &mut limit, &mut Progress(None)).unwrap();
+        let turn = |row: &str| ["limit", "a", "limit", "b"].map(|who| format!("{who}: {row}"));
+        let turns = [turn("prompt 5"), turn("generate 4 after 8")].concat();
+        let warm = ["a warms up", "b warms up"].map(str::to_owned).to_vec();
+        assert_eq!(*seen.borrow(), [warm, turns.clone(), turns].concat());
+        let all: Vec<Vec<Vec<f64>>> = measured
+            .iter()
+            .map(|row| row.runners.iter().chain([&row.limits]).map(|spread| spread.all.clone()).collect())
+            .collect();
+        let expected =
+            [[[1.0, 3.0], [101.0, 103.0], [1015.0, 1055.0]], [[2.0, 4.0], [102.0, 104.0], [1035.0, 1075.0]]];
+        assert_eq!(all, expected);
     }
 }

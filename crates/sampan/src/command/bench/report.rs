@@ -1,47 +1,14 @@
 //! What was measured, as a table and as JSON: every speed beside the limit that it has here.
 
 use super::compare::About;
+use super::limits::{Cost, Limits, Peak};
 use super::row::{Kind, Row};
 use crate::flags::kv_name;
 use crate::render::{self, Facts, bytes, count, grouped, three_digits};
 use sampan::{Memory, Prepared, machine};
-use sampan_kernels::limits::{
-    Arithmetic, DotPeak, measure_bandwidth_of, measure_dot_peak, measure_read_bandwidth,
-};
-use sampan_kernels::{Isa, Kernels, cpu};
-use sampan_model::{Model, Operations};
+use sampan_kernels::limits::Arithmetic;
+use sampan_kernels::{Isa, cpu};
 use serde_json::{Value, json};
-
-/// What this machine can do.
-pub(super) struct Limits {
-    read_bytes_per_s: f64,
-    peaks: [(Arithmetic, DotPeak); 3],
-    /// Of int8 without tiles, where the level has tiles: few rows and older machines do with that.
-    untiled: Option<DotPeak>,
-}
-
-impl Limits {
-    pub(super) fn measure(kernels: &Kernels) -> Limits {
-        let peak = |isa, kind| measure_dot_peak(kernels.pool(), isa, kind);
-        Limits {
-            read_bytes_per_s: measure_read_bandwidth(kernels.pool()),
-            peaks: Arithmetic::ALL.map(|kind| (kind, peak(kernels.isa(), kind))),
-            untiled: (kernels.isa() == Isa::Amx).then(|| peak(Isa::Avx512, Arithmetic::Int8)),
-        }
-    }
-
-    /// Reads the model's own weights instead of other memory, where that says more.
-    pub(super) fn read_weights(&mut self, kernels: &Kernels, model: &Model) {
-        if let Some(rate) = measure_bandwidth_of(kernels.pool(), model.matrices()) {
-            self.read_bytes_per_s = rate;
-        }
-    }
-
-    /// The shortest time in which the operations can be done, in seconds.
-    fn seconds(&self, operations: &Operations) -> f64 {
-        self.peaks.iter().map(|(kind, peak)| operations.of(*kind) as f64 / peak.operations_per_s).sum()
-    }
-}
 
 /// Figures of several turns.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,8 +20,22 @@ pub(super) struct Spread {
     pub(super) all: Vec<f64>,
 }
 
-/// Tokens per second of one runner in one row.
-pub(super) type Measured = Spread;
+/// One row, turn by turn.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Tokens per second: ours, then the peer's.
+    pub(super) runners: Vec<Spread>,
+    /// Tokens per second that the machine allowed, before and after our turns.
+    pub(super) limits: Spread,
+}
+
+impl Measured {
+    /// The part of the limit beside it that we reached, of each turn.
+    fn shares(&self) -> Spread {
+        let ours = self.runners.first().map_or(&[][..], |ours| &ours.all);
+        Spread::of(ours.iter().zip(&self.limits.all).map(|(speed, limit)| speed / limit).collect())
+    }
+}
 
 impl Spread {
     pub(super) fn of(all: Vec<f64>) -> Spread {
@@ -74,20 +55,11 @@ impl Spread {
     }
 }
 
-/// What a token of a row costs by the plan.
-enum Cost {
-    /// Read from memory, per token of any stream.
-    Bytes(f64),
-    /// Computed for the whole prompt.
-    Operations(Operations),
-}
-
 pub(super) struct Report<'a> {
     pub(super) prepared: &'a Prepared,
     pub(super) limits: Limits,
     pub(super) rows: &'a [Row],
-    /// For each row ours, then the peer's.
-    pub(super) measured: Vec<Vec<Measured>>,
+    pub(super) measured: Vec<Measured>,
     /// Seconds to the first token: ours, then the peer's.
     pub(super) load: Option<Vec<Spread>>,
     pub(super) planned: Memory,
@@ -97,40 +69,20 @@ pub(super) struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn cost(&self, row: &Row) -> Cost {
-        let Prepared { plan, kernels, kv, .. } = self.prepared;
-        match row.kind {
-            Kind::Prompt => Cost::Operations(plan.operations(kernels, *kv, row.depth, row.tokens)),
-            Kind::Generate => {
-                let step = plan.step_bytes(kernels, *kv, row.depth + row.tokens / 2, row.streams);
-                Cost::Bytes(step as f64 / row.streams as f64)
-            }
-        }
-    }
-
-    /// Tokens per second that the limit of the row's kind allows.
-    fn limit(&self, row: &Row) -> f64 {
-        match self.cost(row) {
-            Cost::Bytes(bytes) => self.limits.read_bytes_per_s / bytes,
-            Cost::Operations(operations) => row.tokens as f64 / self.limits.seconds(&operations),
-        }
-    }
-
     pub(super) fn text(&self) -> String {
         let mut header = vec!["what", "tokens/s min / median / max", "of the limit", "a token takes"];
         if self.peer.is_some() {
             header.extend(["llama.cpp", "ratio"]);
         }
-        let row = |(row, measured): (&Row, &Vec<Measured>)| {
+        let row = |(row, measured): (&Row, &Measured)| {
             let mut cells = vec![row.to_string()];
-            cells.extend(measured.first().map(Spread::text));
-            let share = measured.first().map_or(0.0, |ours| 100.0 * ours.median / self.limit(row));
-            cells.push(format!("{} %", three_digits(share)));
-            cells.push(match self.cost(row) {
+            cells.extend(measured.runners.first().map(Spread::text));
+            cells.push(format!("{} %", three_digits(100.0 * measured.shares().median)));
+            cells.push(match Cost::of(row, self.prepared) {
                 Cost::Bytes(n) => bytes(n as u64),
                 Cost::Operations(n) => format!("{} operations", count(n.total() / row.tokens as u64)),
             });
-            if let [ours, peer, ..] = &measured[..] {
+            if let [ours, peer, ..] = &measured.runners[..] {
                 cells.extend([peer.text(), format!("{:.2}", ours.median / peer.median)]);
             }
             cells
@@ -156,14 +108,15 @@ impl Report<'_> {
             }
             facts.add("load to first token", line);
         }
-        let peak = |kind: &str, peak: &DotPeak| {
-            let giga = grouped((peak.operations_per_s / 1e9) as u64);
-            format!("{kind} {giga} G operations/s ({})", peak.instructions)
+        let peak = |of: &Peak| {
+            let Spread { min, median, max, .. } = of.operations_per_s();
+            let giga = [min, median, max].map(|rate| grouped((rate / 1e9) as u64)).join(" / ");
+            format!("{} {giga} G operations/s ({})", of.name, of.instructions)
         };
-        let reads = format!("reads {} GB/s", three_digits(self.limits.read_bytes_per_s / 1e9));
-        let peaks = self.limits.peaks.iter().map(|(kind, of)| peak(kind.name(), of));
-        let untiled = self.limits.untiled.iter().map(|of| peak("int8", of));
-        let lines: Vec<String> = [reads].into_iter().chain(peaks).chain(untiled).collect();
+        let Spread { min, median, max, .. } = self.limits.reads();
+        let reads = [min, median, max].map(|rate| three_digits(rate / 1e9)).join(" / ");
+        let peaks = self.limits.peaks().iter().chain(self.limits.untiled()).map(peak);
+        let lines: Vec<String> = [format!("reads {reads} GB/s")].into_iter().chain(peaks).collect();
         facts.add("limits here", lines.join("\n"));
         let Memory { weights, kv, scratch } = self.planned;
         let [total, weights, kv, scratch] =
@@ -186,11 +139,11 @@ impl Report<'_> {
 
     pub(super) fn json(&self) -> Value {
         let Prepared { name, plan, kernels, kv, checkpoint, .. } = self.prepared;
-        let peak =
-            |of: &DotPeak| json!({"operations_per_s": of.operations_per_s, "instructions": of.instructions});
-        let peaks = self.limits.peaks.iter().map(|(kind, of)| (kind.name().to_owned(), peak(of)));
+        let peak = |of: &Peak| json!({"operations_per_s": of.operations_per_s().median, "instructions": of.instructions});
+        let peaks = self.limits.peaks().iter().map(|of| (of.name.to_owned(), peak(of)));
         let peaks: serde_json::Map<_, _> = peaks.collect();
-        let untiled = self.limits.untiled.as_ref().map(peak);
+        let untiled = self.limits.untiled().map(peak);
+        let reads = self.limits.reads();
         let Memory { weights, kv: cache, scratch } = self.planned;
         json!({
             "sampan": env!("CARGO_PKG_VERSION"),
@@ -208,7 +161,8 @@ impl Report<'_> {
             "kv": kv_name(*kv),
             "repeat": self.repeat,
             "limits": {
-                "read_bytes_per_s": self.limits.read_bytes_per_s,
+                "read_bytes_per_s": reads.median,
+                "reads": reads.json(),
                 "dot_products": peaks,
                 "int8_without_tiles": untiled,
             },
@@ -230,9 +184,8 @@ impl Report<'_> {
         })
     }
 
-    fn row_json(&self, row: &Row, measured: &[Measured]) -> Value {
-        let mut value = compared("tokens_per_s", measured, |ours, peer| ours / peer);
-        let limit = self.limit(row);
+    fn row_json(&self, row: &Row, measured: &Measured) -> Value {
+        let mut value = compared("tokens_per_s", &measured.runners, |ours, peer| ours / peer);
         value["what"] = row.to_string().into();
         value["kind"] = match row.kind {
             Kind::Prompt => "prompt".into(),
@@ -241,7 +194,7 @@ impl Report<'_> {
         value["tokens"] = row.tokens.into();
         value["depth"] = row.depth.into();
         value["streams"] = row.streams.into();
-        match self.cost(row) {
+        match Cost::of(row, self.prepared) {
             Cost::Bytes(bytes) => value["bytes_per_token"] = bytes.into(),
             Cost::Operations(operations) => {
                 let each = |kind: Arithmetic| {
@@ -251,8 +204,9 @@ impl Report<'_> {
                     Value::Object(Arithmetic::ALL.map(each).into_iter().collect());
             }
         }
-        value["limit_tokens_per_s"] = limit.into();
-        value["share_of_limit"] = measured.first().map(|ours| ours.median / limit).into();
+        value["limit_tokens_per_s"] = measured.limits.median.into();
+        value["limits"] = measured.limits.json();
+        value["share_of_limit"] = measured.shares().median.into();
         value
     }
 }
@@ -291,11 +245,10 @@ mod tests {
     }
 
     #[test]
-    fn the_least_time_is_that_of_each_kind_at_its_peak() {
-        let peak = |operations_per_s| DotPeak { operations_per_s, instructions: "" };
-        let kinds =
-            Arithmetic::ALL.map(|kind| (kind, peak(if kind == Arithmetic::Int8 { 100.0 } else { 10.0 })));
-        let limits = Limits { read_bytes_per_s: 1.0, peaks: kinds, untiled: None };
-        assert_eq!(limits.seconds(&Operations { int8: 200, bf16: 30, f32: 5 }), 2.0 + 3.0 + 0.5);
+    fn a_share_is_that_of_the_limit_beside_it() {
+        let runners = vec![Spread::of(vec![30.0, 60.0, 33.0])];
+        let measured = Measured { runners, limits: Spread::of(vec![40.0, 80.0, 30.0]) };
+        assert_eq!(measured.shares().all, [0.75, 0.75, 1.1]);
+        assert_eq!(measured.shares().median, 0.75);
     }
 }

@@ -154,6 +154,10 @@ impl Rows16 for Avx2Rows {
         fn sub(x: Fs, y: Fs) -> Fs { both!(I => _mm256_sub_ps(x[I], y[I])) }
         fn fma(x: Fs, y: Fs, sum: Fs) -> Fs { both!(I => _mm256_fmadd_ps(x[I], y[I], sum[I])) }
         fn fnma(x: Fs, y: Fs, sum: Fs) -> Fs { both!(I => _mm256_fnmadd_ps(x[I], y[I], sum[I])) }
+        fn quads(from: *const i8) -> [i32; 4] {
+            let pairs = _mm_maddubs_epi16(_mm_set1_epi8(1), _mm_loadu_si128(from.cast()));
+            std::mem::transmute::<__m128i, [i32; 4]>(_mm_madd_epi16(pairs, _mm_set1_epi16(1)))
+        }
         fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         fn prefetch_far(at: *const u8) { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         fn prefetch_to_write(at: *const u8) { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }

@@ -120,6 +120,10 @@ impl<const NARROW: bool> Rows16 for Rows512<NARROW> {
         fn sub(x: __m512, y: __m512) -> __m512 { _mm512_sub_ps(x, y) }
         fn fma(x: __m512, y: __m512, sum: __m512) -> __m512 { _mm512_fmadd_ps(x, y, sum) }
         fn fnma(x: __m512, y: __m512, sum: __m512) -> __m512 { _mm512_fnmadd_ps(x, y, sum) }
+        fn quads(from: *const i8) -> [i32; 4] {
+            let sums = _mm_dpbusd_epi32(_mm_setzero_si128(), _mm_set1_epi8(1), _mm_loadu_si128(from.cast()));
+            std::mem::transmute::<__m128i, [i32; 4]>(sums)
+        }
         fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
         fn prefetch_far(at: *const u8) { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         fn prefetch_to_write(at: *const u8) { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }

@@ -114,6 +114,8 @@ pub(crate) trait Rows16: Copy {
     unsafe fn fma(x: Self::Floats, y: Self::Floats, sum: Self::Floats) -> Self::Floats;
     /// `sum - x * y`, rounded once.
     unsafe fn fnma(x: Self::Floats, y: Self::Floats, sum: Self::Floats) -> Self::Floats;
+    /// Sums of four consecutive of the 16 signed bytes at `from`.
+    unsafe fn quads(from: *const i8) -> [i32; 4];
     /// Bytes as ints, a byte of each row: byte `BYTE` of its four, sign-extended or not.
     unsafe fn byte_of<const BYTE: u32>(bytes: Self::Bytes, signed: bool) -> Self::Ints;
 

@@ -94,6 +94,9 @@ impl Rows16 for PortableRows {
         fn sub(x: F, y: F) -> F { zip(x, y, |x, y| x - y) }
         fn fma(x: F, y: F, sum: F) -> F { std::array::from_fn(|r| sum[r] + x[r] * y[r]) }
         fn fnma(x: F, y: F, sum: F) -> F { std::array::from_fn(|r| sum[r] - x[r] * y[r]) }
+        fn quads(from: *const i8) -> [i32; 4] {
+            from.cast::<[[i8; 4]; 4]>().read_unaligned().map(|quad| quad.map(i32::from).iter().sum())
+        }
         fn prefetch(_at: *const u8) {}
         fn prefetch_far(_at: *const u8) {}
         fn prefetch_to_write(_at: *const u8) {}
