@@ -22,6 +22,7 @@ pub use cpu::Isa;
 pub use format::Format;
 pub use inputs::InputSquares;
 pub use isa::buffer::{Arena, Floats};
+pub use isa::widest;
 pub use matmul::{GroupedJob, Job, MatmulScratch};
 pub use matrix::{Matrix, PackError};
 pub use pool::Pool;

@@ -1,4 +1,7 @@
-//! Sums over a row in a fixed order, and numbers by position.
+//! Sums over a row in a fixed order, and numbers by position. Rows are as long as a vocabulary, and there is one for each
+//! token, so they are walked by the widest vectors; what is added to which does not depend on those.
+
+use sampan_kernels::widest;
 
 /// Width of the running sums: what is added to which does not depend on the machine.
 const LANES: usize = 16;
@@ -21,14 +24,17 @@ fn by_lanes(row: &[f32], mut f: impl FnMut(usize, f32)) {
 
 /// The largest of a row of logits. An error says why nothing can be chosen from it.
 pub(super) fn max(row: &[f32]) -> Result<f32, &'static str> {
-    let mut best = [f32::NEG_INFINITY; LANES];
-    let mut bad = [false; LANES];
-    by_lanes(row, |i, x| {
-        best[i] = if x > best[i] { x } else { best[i] };
-        bad[i] |= x.is_nan() | (x == f32::INFINITY);
+    let (best, bad) = widest(|| {
+        let mut best = [f32::NEG_INFINITY; LANES];
+        let mut bad = [0u32; LANES];
+        by_lanes(row, |i, x| {
+            best[i] = if x > best[i] { x } else { best[i] };
+            bad[i] |= u32::from(x.is_nan() | (x == f32::INFINITY));
+        });
+        (best, bad)
     });
     let max = best.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    if bad.contains(&true) {
+    if bad != [0; LANES] {
         return Err("are not finite: the weights are damaged or a kernel is wrong; check the file's hash, \
                     and try the portable kernels");
     }
@@ -37,13 +43,30 @@ pub(super) fn max(row: &[f32]) -> Result<f32, &'static str> {
 
 /// The sum of `exp((x - max) / temperature)` over a row.
 pub(super) fn sum_exp(row: &[f32], max: f32, temperature: f32) -> f64 {
-    let mut sums = [0f64; LANES];
-    by_lanes(row, |i, x| sums[i] += f64::from(exp((x - max) / temperature)));
+    let sums = widest(|| {
+        let mut sums = [0f64; LANES];
+        by_lanes(row, |i, x| sums[i] += f64::from(exp((x - max) / temperature)));
+        sums
+    });
     sums.into_iter().sum()
+}
+
+/// The first place of a row that holds `wanted`.
+pub(super) fn position(row: &[f32], wanted: f32) -> Option<usize> {
+    /// Numbers that are compared before anyone asks.
+    const PART: usize = 8 * LANES;
+    let holds = |part: &[f32]| part.iter().fold(0, |any, &x| any | u32::from(x == wanted)) != 0;
+    let part = widest(
+        #[inline(always)]
+        || row.chunks(PART).position(holds),
+    )?;
+    let first = part * PART;
+    row[first..].iter().position(|&x| x == wanted).map(|i| first + i)
 }
 
 /// `e^x` for `x <= 0` to about 2 units in the last place; 0 below -87. Written out so that a loop over it becomes
 /// vector code, and so that it is the same on every machine.
+#[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves an integer in the low bits
     let clamped = if x < -87.0 { -87.0 } else { x };
@@ -86,6 +109,16 @@ mod tests {
             assert!(error < 3e-7, "exp({x}) = {} and not {want}", exp(x));
         }
         assert_eq!((exp(0.0), exp(-87.1), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
+    }
+
+    #[test]
+    fn the_first_of_equal_numbers_is_found_wherever_it_is() {
+        for (len, at) in [(1, 0), (5, 4), (128, 127), (129, 128), (1000, 131)] {
+            let mut row = vec![1.0; len];
+            row[at..].fill(2.0);
+            assert_eq!((position(&row, 2.0), position(&row, 3.0)), (Some(at), None), "{at} of {len}");
+        }
+        assert_eq!(position(&[], 0.0), None);
     }
 
     #[test]

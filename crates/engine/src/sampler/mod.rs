@@ -89,7 +89,7 @@ impl Sampler {
 /// The stages from temperature on. `max` is the largest of `row`, and finite.
 fn pick(row: &[f32], max: f32, position: usize, s: &Sampling, list: &mut Vec<Candidate>) -> u32 {
     if s.temperature == 0.0 {
-        return row.iter().position(|&logit| logit == max).unwrap_or(0) as u32;
+        return math::position(row, max).unwrap_or(0) as u32;
     }
     let weight = |logit: f32| exp((logit - max) / s.temperature);
     let random = uniform(s.seed, position as u64);

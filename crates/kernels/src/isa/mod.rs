@@ -19,4 +19,4 @@ pub(crate) mod product;
 pub(crate) mod stream;
 mod widest;
 
-pub(crate) use widest::widest;
+pub use widest::widest;

@@ -7,7 +7,7 @@ use crate::Isa;
 
 /// Does `work` with the instructions of the best level for vectors of f32. What it calls has to be `#[inline(always)]` for
 /// that; multiplications and additions are not fused, so the result is the same on every level.
-pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
+pub fn widest<R>(work: impl FnOnce() -> R) -> R {
     match Level::of(Isa::Avx512) {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the token proves that the CPU has the features.

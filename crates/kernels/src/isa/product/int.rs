@@ -116,6 +116,10 @@ unsafe fn stream_rows<C: Codes, V: Rows16, S: Step, const T: usize>(
     let scheme = C::SCHEME;
     // SAFETY: the caller's promise.
     unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if T > 1 {
+            out.prefetch(t..t + T, panel.first_row);
+        }
         let mut y = [V::splat_float(0.0); T];
         for first in (0..panel.cols).step_by(SPAN) {
             let (mut codes, mut side) = panel.at(&C::SCHEME, first);
