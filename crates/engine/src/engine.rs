@@ -97,9 +97,8 @@ impl Engine {
 
     /// Runs the batch's tokens, and leaves in `logits` the rows of each sequence that has none outstanding then.
     fn run(&mut self, batch: &[Work]) {
-        self.logits.clear();
         if batch.is_empty() {
-            return;
+            return self.logits.clear();
         }
         for &work in batch {
             let seq = &mut self.scheduler.running[work.index];
@@ -173,8 +172,7 @@ impl Engine {
             self.totals.drafted_tokens += drafted as u64;
             self.totals.accepted_tokens += choices.len().saturating_sub(1) as u64;
             let seq = &mut self.scheduler.running[work.index];
-            let (id, chosen) = (seq.id, !choices.is_empty());
-            let mut last = None;
+            let (id, chosen, mut last) = (seq.id, !choices.is_empty(), None);
             for choice in choices {
                 match choice {
                     Ok((token, logprob)) => {

@@ -101,16 +101,18 @@ impl Model {
     ) {
         let plan = self.plan();
         let head = plan.head.as_ref().expect("a model that embeds is not asked for logits");
-        logits.clear();
+        let mut filled = 0;
         self.passes(chunks, cache, scratch, &mut |scratch, rows| {
-            let first = logits.len();
-            logits.resize(first + rows * head.rows, 0.0);
-            let (normed, out) = (&scratch.normed[..rows * plan.hidden], &mut logits[first..]);
+            let first = filled;
+            filled += rows * head.rows;
+            logits.resize(logits.len().max(filled), 0.0);
+            let (normed, out) = (&scratch.normed[..rows * plan.hidden], &mut logits[first..filled]);
             self.products(normed, rows, &mut scratch.matmul, &mut [self.job(head, out)]);
             if let Some(cap) = plan.final_softcap {
                 self.kernels().softcap(out, cap);
             }
         });
+        logits.truncate(filled);
     }
 
     /// As [`Model::forward`], with the last hidden states after the final norm in place of logits: `[rows, hidden]`.

@@ -5,7 +5,7 @@ use super::bf16;
 use super::entry;
 #[cfg(target_arch = "x86_64")]
 use super::prefetch;
-use super::quantise::{Line, Side32, Side256, TILE_ROWS, Tiling};
+use super::quantise::{Line, Row, Side32, Side256, TILE_ROWS, Tiling};
 use super::{Method, Task};
 use crate::isa::level::Level;
 #[cfg(target_arch = "x86_64")]
@@ -101,18 +101,18 @@ impl<S: Clone + Default + Send> Place<S> {
         Place { lines: SendPtr(lines.as_mut_ptr()), sides: SendPtr(sides.as_mut_ptr()), block }
     }
 
-    /// The lines and sides of a tile from its row `r` on; the tile begins `before` rows into the form.
+    /// The lines and sides of row `r` of a tile that begins `before` rows into the form.
     ///
     /// # Safety
-    /// The tile is there, and nobody else uses it.
-    unsafe fn row<'a>(&self, before: usize, r: usize, tiling: Tiling) -> (&'a mut [Line], &'a mut [S]) {
+    /// The tile is there.
+    unsafe fn row(&self, before: usize, r: usize, tiling: Tiling) -> (Row<Line>, Row<S>) {
         let (lines, sides) = (tiling.cols.div_ceil(64), tiling.cols / self.block);
         let stride = tiling.tile_rows();
         // SAFETY: the caller's promise.
         unsafe {
             (
-                piece(&self.lines, before * lines + r, (stride * lines).saturating_sub(r)),
-                piece(&self.sides, before * sides + r, (stride * sides).saturating_sub(r)),
+                Row { first: self.lines.at(before * lines + r), stride },
+                Row { first: self.sides.at(before * sides + r), stride },
             )
         }
     }
@@ -145,36 +145,41 @@ impl Activations {
         if by32.is_none() && by256.is_none() && bf16.is_none() {
             return;
         }
-        let tiles: Vec<(&Group, usize)> = groups
-            .iter()
-            .flat_map(|group| (0..group.tiling.tiles()).map(move |tile| (group, tile)))
-            .collect();
-        // About a full tile's rows per chunk: handing out less costs more than it saves.
+        // About a full tile's rows per chunk: handing out less costs more than it saves, unless others would have none.
         let used: usize = groups.iter().map(|group| group.tiling.n).sum();
-        let per = (TILE_ROWS * tiles.len() / used.max(1)).max(1);
-        pool.run(tiles.len().div_ceil(per), &|chunk| {
-            for &(group, tile) in tiles[chunk * per..].iter().take(per) {
-                let (tiling, before) = (group.tiling, group.first + tile * TILE_ROWS);
-                let stride = tiling.tile_rows();
-                let first = group.rows.start + tile * TILE_ROWS;
-                for r in 0..tiling.used(tile) {
-                    let x = &x[(first + r) * cols..][..cols];
-                    // SAFETY: tiles are disjoint, each ends within its vector, and each is in one chunk. The method
+        let most = (used / (2 * pool.threads())).clamp(4, TILE_ROWS);
+        let pieces: Vec<(&Group, Range<usize>)> = groups
+            .iter()
+            .flat_map(|group| {
+                let n = group.tiling.n;
+                let tiles = (0..n).step_by(TILE_ROWS).map(move |tile| tile..n.min(tile + TILE_ROWS));
+                let pieces = tiles
+                    .flat_map(move |tile| tile.clone().step_by(most).map(move |r| r..tile.end.min(r + most)));
+                pieces.map(move |rows| (group, rows))
+            })
+            .collect();
+        let per = (most * pieces.len() / used.max(1)).max(1);
+        pool.run(pieces.len().div_ceil(per), &|chunk| {
+            for (group, rows) in pieces[chunk * per..].iter().take(per) {
+                let tiling = group.tiling;
+                for row in rows.clone() {
+                    let (before, r) = (group.first + row / TILE_ROWS * TILE_ROWS, row % TILE_ROWS);
+                    let x = &x[(group.rows.start + row) * cols..][..cols];
+                    // SAFETY: rows are disjoint, each lies within its vector, and each is in one chunk. The method
                     // of bf16 is chosen only where the level has the instructions.
                     unsafe {
                         if let Some(place) = &by32 {
                             let (lines, sides) = place.row(before, r, tiling);
-                            entry::row32(level, x, lines, sides, stride);
+                            entry::row32(level, x, lines, sides);
                         }
                         if let Some(place) = &by256 {
                             let (lines, sides) = place.row(before, r, tiling);
-                            entry::row256(level, x, lines, sides, stride);
+                            entry::row256(level, x, lines, sides);
                         }
                         #[cfg(target_arch = "x86_64")]
                         if let Some(place) = &bf16 {
-                            let lines = cols.div_ceil(32);
-                            let left = (stride * lines).saturating_sub(r);
-                            bf16::row(x, piece(place, before * lines + r, left), stride);
+                            let first = place.at(before * cols.div_ceil(32) + r);
+                            bf16::row(x, Row { first, stride: tiling.tile_rows() });
                         }
                     }
                 }
@@ -204,11 +209,4 @@ fn grow<T: Clone>(vec: &mut Vec<T>, len: usize, value: T) {
     if vec.len() < len {
         vec.resize(len, value);
     }
-}
-
-/// # Safety
-/// The range lies in the allocation, and nobody else uses it while the slice lives.
-unsafe fn piece<'a, T: Send>(base: &SendPtr<T>, start: usize, len: usize) -> &'a mut [T] {
-    // SAFETY: the caller's promise.
-    unsafe { std::slice::from_raw_parts_mut(base.at(start), len) }
 }

@@ -3,7 +3,7 @@
 use super::codes::Codes;
 use super::float::{self, Decoded};
 use super::int::{self, Plain};
-use super::quantise::{self, Line, Side32, Side256};
+use super::quantise::{self, Line, Row, Side32, Side256};
 #[cfg(target_arch = "x86_64")]
 use super::rows16::{Avx2Rows, Rows512};
 use super::rows16::{PortableRows, Rows16};
@@ -70,8 +70,8 @@ per_level! {
         cols: usize,
         slab: &mut [[f32; 16]],
     ) = float::slab;
-    fn row32(x: &[f32], lines: &mut [Line], sides: &mut [Side32], stride: usize) = quantise::row32;
-    fn row256(x: &[f32], lines: &mut [Line], sides: &mut [Side256], stride: usize) = quantise::row256;
+    fn row32(x: &[f32], lines: Row<Line>, sides: Row<Side32>) = quantise::row32;
+    fn row256(x: &[f32], lines: Row<Line>, sides: Row<Side256>) = quantise::row256;
 }
 
 /// [`int::stream`], where the level has one: nothing is compiled for the others.

@@ -80,6 +80,27 @@ impl Tiling {
     }
 }
 
+/// What belongs to one row of a tile: of elements that lie side by side for all its rows, every so many-th one. Rows of a
+/// tile may be in the hands of several threads.
+#[derive(Clone, Copy)]
+pub(super) struct Row<T> {
+    pub(super) first: *mut T,
+    /// Rows of the tile.
+    pub(super) stride: usize,
+}
+
+impl<T> Row<T> {
+    /// The row's element `i`.
+    ///
+    /// # Safety
+    /// It is there, and nobody else uses it while the reference lives.
+    #[inline(always)]
+    pub(super) unsafe fn at<'a>(&self, i: usize) -> &'a mut T {
+        // SAFETY: the caller's promise.
+        unsafe { &mut *self.first.add(i * self.stride) }
+    }
+}
+
 /// The scale and its inverse for numbers whose largest magnitude has the bits `max`. NaN and infinity give a scale
 /// that shows in every product. Below the threshold the inverse would overflow; such numbers count as zero.
 #[inline(always)]
@@ -103,11 +124,14 @@ unsafe fn ask<V: Rows16>(x: &[f32]) {
     }
 }
 
-/// Quantises `x`, one block, into its lines; `lines` gives the line of every 64 columns.
+/// Quantises `x`, one block, into the row's lines from column `first` on. Returns its scale.
 ///
 /// Comparing magnitudes as integers lets NaN win. Adding 1.5 * 2^23 rounds to nearest even into the lowest byte.
+///
+/// # Safety
+/// The lines are there, and nobody else uses them.
 #[inline(always)]
-fn quantise_block(x: &[f32], lines: &mut [Line], first: usize, stride: usize) -> f32 {
+unsafe fn quantise_block(x: &[f32], lines: &Row<Line>, first: usize) -> f32 {
     let mut max = 0;
     for i in 0..x.len() {
         max = (x[i].to_bits() & 0x7fff_ffff).max(max);
@@ -115,8 +139,10 @@ fn quantise_block(x: &[f32], lines: &mut [Line], first: usize, stride: usize) ->
     let (scale, inverse) = scale_of(max);
     let x = x.as_chunks::<16>().0;
     for c in 0..x.len() {
-        let line = &mut lines[c / 4 * stride].0;
-        let to = &mut line.as_chunks_mut::<16>().0[first / 16 + c % 4];
+        let part = first / 16 + c;
+        // SAFETY: the caller's promise.
+        let line = unsafe { lines.at(part / 4) };
+        let to = &mut line.0.as_chunks_mut::<16>().0[part % 4];
         for i in 0..16 {
             to[i] = (x[c][i] * inverse + 12_582_912.0).to_bits() as i8;
         }
@@ -124,49 +150,49 @@ fn quantise_block(x: &[f32], lines: &mut [Line], first: usize, stride: usize) ->
     scale
 }
 
-/// Quantises one row of a tile with a scale per 32 columns. `sides[block * stride]` is the row's.
+/// Quantises one row of a tile with a scale per 32 columns.
 ///
 /// # Safety
-/// As [`Rows16`].
+/// As [`Rows16`]; the row's lines and sides are there, and nobody else uses them.
 #[inline(always)]
-pub(super) unsafe fn row32<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut [Side32], stride: usize) {
+pub(super) unsafe fn row32<V: Rows16>(x: &[f32], lines: Row<Line>, sides: Row<Side32>) {
     let blocks = x.as_chunks::<32>().0;
     for b in 0..blocks.len() {
         // SAFETY: the caller's promise.
-        unsafe { ask::<V>(&blocks[b]) };
-        let lines = &mut lines[b / 2 * stride..];
-        let scale = quantise_block(&blocks[b], lines, b % 2 * 32, stride);
-        let quarters = lines[0].0.as_chunks::<16>().0;
-        // SAFETY: the caller's promise; there are 16 bytes.
-        let (low, high) =
-            unsafe { (V::quads(quarters[b % 2 * 2].as_ptr()), V::quads(quarters[b % 2 * 2 + 1].as_ptr())) };
-        let mut sum = 0;
-        for i in 0..4 {
-            sum += low[i] + high[i];
+        unsafe {
+            ask::<V>(&blocks[b]);
+            let scale = quantise_block(&blocks[b], &lines, 32 * b);
+            let from = lines.at(b / 2).0.as_ptr().add(b % 2 * 32);
+            let (low, high) = (V::quads(from), V::quads(from.add(16)));
+            let mut sum = 0;
+            for i in 0..4 {
+                sum += low[i] + high[i];
+            }
+            let scaled_sum = scale * sum as f32;
+            *sides.at(b) = Side32 { scale, sum, scaled_sum, opening: -OPENING_BIAS * sum };
         }
-        let scaled_sum = scale * sum as f32;
-        sides[b * stride] = Side32 { scale, sum, scaled_sum, opening: -OPENING_BIAS * sum };
     }
 }
 
 /// Quantises one row of a tile with a scale per 256 columns.
 ///
 /// # Safety
-/// As [`Rows16`].
+/// As [`Rows16`]; the row's lines and sides are there, and nobody else uses them.
 #[inline(always)]
-pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: &mut [Line], sides: &mut [Side256], stride: usize) {
+pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: Row<Line>, sides: Row<Side256>) {
     let blocks = x.as_chunks::<256>().0;
     for b in 0..blocks.len() {
-        // SAFETY: the caller's promise.
-        unsafe { ask::<V>(&blocks[b]) };
-        let lines = &mut lines[b * 4 * stride..];
-        let side = &mut sides[b * stride];
-        side.scale = quantise_block(&blocks[b], lines, 0, stride);
         let mut quads = [[0; 4]; 16];
-        for j in 0..16 {
-            // SAFETY: the caller's promise; there are 16 bytes.
-            quads[j] = unsafe { V::quads(lines[j / 4 * stride].0.as_chunks::<16>().0[j % 4].as_ptr()) };
-        }
+        // SAFETY: the caller's promise.
+        let side = unsafe {
+            ask::<V>(&blocks[b]);
+            let side = sides.at(b);
+            side.scale = quantise_block(&blocks[b], &lines, 256 * b);
+            for j in 0..16 {
+                quads[j] = V::quads(lines.at(4 * b + j / 4).0.as_ptr().add(j % 4 * 16));
+            }
+            side
+        };
         for j in 0..16 {
             side.sums16[j] = (quads[j][0] + quads[j][1] + quads[j][2] + quads[j][3]) as i16;
         }
