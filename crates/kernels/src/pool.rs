@@ -1,5 +1,8 @@
 //! The thread pool: chunks of one task at a time, claimed dynamically.
 //!
+//! Every thread begins with a share of its own, the chunks in order, and then helps the others with theirs: memory is
+//! read in long runs, and what a thread has written in one task is what it reads in the next, as far as shares agree.
+//!
 //! Nobody waits for a thread, only for chunks: a worker that the system has put aside delays a task by the
 //! chunk it holds and no more, because the others claim the rest. Workers look for the next task for a few
 //! tens of microseconds before they sleep, so that the hundreds of small tasks of one token follow at once.
@@ -34,11 +37,9 @@ impl std::fmt::Debug for Pool {
 type Task<'a> = &'a (dyn Fn(usize) + Sync);
 
 struct Shared {
-    /// Upper half: number of the task; lower half: chunks not yet claimed. One word, so that a claim can only
-    /// succeed on the task whose other fields the claimer has read.
-    ticket: AtomicU64,
+    /// What each thread begins with.
+    shares: Vec<Share>,
     task: AtomicPtr<()>,
-    total: AtomicUsize,
     done: AtomicUsize,
     /// Held by the caller whose task runs.
     busy: AtomicBool,
@@ -49,14 +50,30 @@ struct Shared {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
+/// Consecutive chunks of a task. Alone on its cache lines, because its thread alone uses them, until others help.
+#[derive(Default)]
+#[repr(align(128))]
+struct Share {
+    /// Upper half: number of the task; lower half: chunks not yet claimed. One word, so that a claim can only
+    /// succeed on the task whose other fields the claimer has read.
+    ticket: AtomicU64,
+    /// The chunk after the last.
+    end: AtomicUsize,
+}
+
+impl Share {
+    fn unclaimed(&self) -> bool {
+        self.ticket.load(Ordering::SeqCst) & u64::from(u32::MAX) != 0
+    }
+}
+
 impl Pool {
     /// A pool in which `threads` threads work, the caller's among them.
     pub fn new(threads: usize) -> Pool {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
-            ticket: AtomicU64::new(0),
+            shares: (0..threads).map(|_| Share::default()).collect(),
             task: AtomicPtr::new(std::ptr::null_mut()),
-            total: AtomicUsize::new(0),
             done: AtomicUsize::new(0),
             busy: AtomicBool::new(false),
             quit: AtomicBool::new(false),
@@ -75,7 +92,7 @@ impl Pool {
                     if let Some(cpu) = place {
                         pin(cpu);
                     }
-                    shared.work();
+                    shared.work(index);
                 };
                 // A thread that the system refuses is a slower pool, not a broken one.
                 std::thread::Builder::new().name(format!("kernels-{index}")).spawn(start).ok()
@@ -101,7 +118,7 @@ impl Pool {
             return;
         }
         self.shared.publish(&task, u32::try_from(chunks).expect("fewer than 2^32 chunks"));
-        while self.shared.step() {}
+        self.shared.help(0);
         let mut spins = 0u32;
         while self.shared.done.load(Ordering::Acquire) != chunks {
             spins += 1;
@@ -145,28 +162,48 @@ impl Drop for Pool {
 impl Shared {
     fn publish(&self, task: &Task<'_>, chunks: u32) {
         self.done.store(0, Ordering::Relaxed);
-        self.total.store(chunks as usize, Ordering::Relaxed);
         self.task.store(std::ptr::from_ref(task).cast::<()>().cast_mut(), Ordering::Relaxed);
-        let number = (self.ticket.load(Ordering::Relaxed) >> 32).wrapping_add(1);
-        // SeqCst against the sleepers' count: either the worker sees the ticket or we see the sleeper.
-        self.ticket.store(number << 32 | u64::from(chunks), Ordering::SeqCst);
+        let number = (self.shares[0].ticket.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        // Rounded up, so that the caller, who is awake, has chunks where not everybody has.
+        let first = |thread: usize| (thread as u64 * u64::from(chunks)).div_ceil(self.shares.len() as u64);
+        for (thread, share) in self.shares.iter().enumerate() {
+            let end = first(thread + 1);
+            share.end.store(end as usize, Ordering::Relaxed);
+            // SeqCst against the sleepers' count: either the worker sees the ticket or we see the sleeper.
+            share.ticket.store(number << 32 | (end - first(thread)), Ordering::SeqCst);
+        }
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             drop(lock(&self.sleep));
             self.wake.notify_all();
         }
     }
 
-    /// Claims one chunk and runs it; false when none is left.
-    fn step(&self) -> bool {
-        let mut ticket = self.ticket.load(Ordering::Acquire);
+    /// Runs chunks until none is left: first those of `thread`'s own share, then of the others'.
+    fn help(&self, thread: usize) {
+        let mut ran = 0;
+        for share in self.shares[thread..].iter().chain(&self.shares[..thread]) {
+            while self.step(share) {
+                ran += 1;
+            }
+        }
+        if ran > 0 {
+            self.done.fetch_add(ran, Ordering::Release);
+        }
+    }
+
+    /// Claims one chunk of a share and runs it; false when none is left. Whoever calls this counts it as done, when it
+    /// has run all that it will.
+    fn step(&self, share: &Share) -> bool {
+        let mut ticket = share.ticket.load(Ordering::Acquire);
         loop {
             let left = ticket & u64::from(u32::MAX);
             if left == 0 {
                 return false;
             }
             let task = self.task.load(Ordering::Relaxed);
-            let total = self.total.load(Ordering::Relaxed);
-            match self.ticket.compare_exchange_weak(ticket, ticket - 1, Ordering::AcqRel, Ordering::Acquire) {
+            let end = share.end.load(Ordering::Relaxed);
+            match share.ticket.compare_exchange_weak(ticket, ticket - 1, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Err(now) => ticket = now,
                 Ok(_) => {
                     // SAFETY: the claim succeeded, so the task whose number the ticket carries had an
@@ -174,36 +211,31 @@ impl Shared {
                     // before that chunk is counted as done; hence both fields were this task's when they were
                     // read, and the pointer to the caller's reference is alive.
                     let task: Task<'_> = unsafe { *task.cast::<Task<'_>>() };
-                    let result = catch_unwind(AssertUnwindSafe(|| task(total - left as usize)));
+                    let result = catch_unwind(AssertUnwindSafe(|| task(end - left as usize)));
                     if let Err(panic) = result {
                         lock(&self.panic).get_or_insert(panic);
                     }
-                    self.done.fetch_add(1, Ordering::Release);
                     return true;
                 }
             }
         }
     }
 
-    fn work(&self) {
+    fn work(&self, thread: usize) {
         loop {
-            while self.step() {}
-            if !self.wait() {
+            self.help(thread);
+            if !self.wait(&self.shares[thread]) {
                 return;
             }
         }
     }
 
-    fn unclaimed(&self) -> bool {
-        self.ticket.load(Ordering::SeqCst) & u64::from(u32::MAX) != 0
-    }
-
-    /// Returns true when there is work, false when the pool is being dropped.
-    fn wait(&self) -> bool {
+    /// Returns true when there is something in a thread's `share`, false when the pool is being dropped.
+    fn wait(&self, share: &Share) -> bool {
         let start = Instant::now();
         loop {
             for _ in 0..64 {
-                if self.unclaimed() {
+                if share.unclaimed() {
                     return true;
                 }
                 spin_loop();
@@ -214,7 +246,7 @@ impl Shared {
         }
         let mut guard = lock(&self.sleep);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
-        while !self.unclaimed() && !self.quit.load(Ordering::SeqCst) {
+        while !share.unclaimed() && !self.quit.load(Ordering::SeqCst) {
             guard = self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
