@@ -250,11 +250,18 @@ fn transpose<T: Copy>(run: Run, from: &[T], width: usize, to: &mut [T]) {
 
 /// Writes rows of `width` as halves of pairs of tokens.
 fn interleave<T: Copy>(run: Run, from: &[T], width: usize, to: &mut [T]) {
-    for (t, from) in from.chunks_exact(width).take(run.tokens).enumerate() {
+    let row = |t: usize| &from[t * width..][..width];
+    let mut t = 0;
+    while t < run.tokens {
         let token = run.token + t;
-        let to = &mut to[token / 2 * 2 * width..][..2 * width];
-        for (pair, x) in to.chunks_exact_mut(2).zip(from) {
-            pair[token % 2] = *x;
+        let pairs = to[token / 2 * 2 * width..][..2 * width].as_chunks_mut::<2>().0;
+        if token.is_multiple_of(2) && t + 1 < run.tokens {
+            let rows = row(t).iter().zip(row(t + 1));
+            pairs.iter_mut().zip(rows).for_each(|(pair, (first, second))| *pair = [*first, *second]);
+            t += 2;
+        } else {
+            pairs.iter_mut().zip(row(t)).for_each(|(pair, x)| pair[token % 2] = *x);
+            t += 1;
         }
     }
 }
