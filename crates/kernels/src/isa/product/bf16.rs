@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::quantise::{Line, Row, TILE_ROWS};
+use super::quantise::{AHEAD, Line, Row, TILE_ROWS};
 use super::{Inputs, Output, Panel};
 
 /// Rounds a row of activations to bf16 into its lines; columns that pad the last line are zero.
@@ -11,13 +11,17 @@ use super::{Inputs, Output, Panel};
 /// The lines are there, and nobody else uses them.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
 pub(super) unsafe fn row(x: &[f32], lines: Row<Line>) {
-    for (i, x) in x.chunks(32).enumerate() {
-        let mut padded = [0.0f32; 32];
-        padded[..x.len()].copy_from_slice(x);
+    let (chunks, rest) = x.as_chunks::<32>();
+    let mut padded = [0.0f32; 32];
+    padded[..rest.len()].copy_from_slice(rest);
+    let padded = (!rest.is_empty()).then_some(&padded);
+    for (i, x) in chunks.iter().chain(padded).enumerate() {
         // SAFETY: the caller's promise; 32 numbers are read; a line has room for 32 bf16.
         unsafe {
             let line = lines.at(i);
-            let (low, high) = (_mm512_loadu_ps(padded.as_ptr()), _mm512_loadu_ps(padded.as_ptr().add(16)));
+            _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(AHEAD).cast());
+            _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(AHEAD + 16).cast());
+            let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
             let pairs = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
             _mm512_storeu_si512(line.0.as_mut_ptr().cast(), pairs);
         }

@@ -110,7 +110,7 @@ fn scale_of(max: u32) -> (f32, f32) {
 }
 
 /// Numbers that are asked for ahead of the ones in use.
-const AHEAD: usize = 512;
+pub(super) const AHEAD: usize = 512;
 
 /// Asks for what lies [`AHEAD`] of `x`.
 ///
