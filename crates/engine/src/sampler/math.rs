@@ -24,15 +24,18 @@ fn by_lanes(row: &[f32], mut f: impl FnMut(usize, f32)) {
 
 /// The largest of a row of logits. An error says why nothing can be chosen from it.
 pub(super) fn max(row: &[f32]) -> Result<f32, &'static str> {
-    let (best, bad) = widest(|| {
-        let mut best = [f32::NEG_INFINITY; LANES];
-        let mut bad = [0u32; LANES];
-        by_lanes(row, |i, x| {
-            best[i] = if x > best[i] { x } else { best[i] };
-            bad[i] |= u32::from(x.is_nan() | (x == f32::INFINITY));
-        });
-        (best, bad)
-    });
+    let (best, bad) = widest(
+        #[inline(always)]
+        || {
+            let mut best = [f32::NEG_INFINITY; LANES];
+            let mut bad = [0u32; LANES];
+            by_lanes(row, |i, x| {
+                best[i] = if x > best[i] { x } else { best[i] };
+                bad[i] |= u32::from(x.is_nan() | (x == f32::INFINITY));
+            });
+            (best, bad)
+        },
+    );
     let max = best.into_iter().fold(f32::NEG_INFINITY, f32::max);
     if bad != [0; LANES] {
         return Err("are not finite: the weights are damaged or a kernel is wrong; check the file's hash, \
@@ -43,11 +46,14 @@ pub(super) fn max(row: &[f32]) -> Result<f32, &'static str> {
 
 /// The sum of `exp((x - max) / temperature)` over a row.
 pub(super) fn sum_exp(row: &[f32], max: f32, temperature: f32) -> f64 {
-    let sums = widest(|| {
-        let mut sums = [0f64; LANES];
-        by_lanes(row, |i, x| sums[i] += f64::from(exp((x - max) / temperature)));
-        sums
-    });
+    let sums = widest(
+        #[inline(always)]
+        || {
+            let mut sums = [0f64; LANES];
+            by_lanes(row, |i, x| sums[i] += f64::from(exp((x - max) / temperature)));
+            sums
+        },
+    );
     sums.into_iter().sum()
 }
 
@@ -55,10 +61,20 @@ pub(super) fn sum_exp(row: &[f32], max: f32, temperature: f32) -> f64 {
 pub(super) fn position(row: &[f32], wanted: f32) -> Option<usize> {
     /// Numbers that are compared before anyone asks.
     const PART: usize = 8 * LANES;
-    let holds = |part: &[f32]| part.iter().fold(0, |any, &x| any | u32::from(x == wanted)) != 0;
     let part = widest(
         #[inline(always)]
-        || row.chunks(PART).position(holds),
+        || {
+            for (number, part) in row.chunks(PART).enumerate() {
+                let mut found = 0;
+                for &x in part {
+                    found |= u32::from(x == wanted);
+                }
+                if found != 0 {
+                    return Some(number);
+                }
+            }
+            None
+        },
     )?;
     let first = part * PART;
     row[first..].iter().position(|&x| x == wanted).map(|i| first + i)
