@@ -31,17 +31,22 @@ fn every_kind_of_row_has_its_speed_its_cost_and_its_limit() {
         let [min, median, max] =
             ["min", "median", "max"].map(|key| number(row, &format!("/tokens_per_s/{key}")));
         assert!(0.0 < min && min <= median && median <= max, "{row:#}");
-        assert_eq!(row["tokens_per_s"]["all"].as_array().unwrap().len(), 2);
-        let share = number(row, "/share_of_limit") * number(row, "/limit_tokens_per_s");
-        assert!((share / median - 1.0).abs() < 1e-9, "{row:#}");
+        let [speeds, limits] = ["tokens_per_s", "limits"].map(|of| {
+            let all = row[of]["all"].as_array().unwrap().iter();
+            all.map(|speed| speed.as_f64().unwrap()).collect::<Vec<f64>>()
+        });
+        assert_eq!((speeds.len(), limits.len()), (2, 2), "{row:#}");
+        // Every turn has a limit of its own.
+        let share = (speeds[0] / limits[0] + speeds[1] / limits[1]) / 2.0;
+        assert!((number(row, "/share_of_limit") / share - 1.0).abs() < 1e-9, "{row:#}");
         match row["kind"].as_str() {
             Some("prompt") => assert!(number(row, "/operations_per_token/int8") > 1e6, "{row:#}"),
             _ => {
-                let bandwidth = number(row, "/bytes_per_token") * number(row, "/limit_tokens_per_s");
-                assert!(
-                    (bandwidth / number(&bench, "/limits/read_bytes_per_s") - 1.0).abs() < 1e-9,
-                    "{row:#}"
-                );
+                let [least, most] = ["min", "max"].map(|key| number(&bench, &format!("/limits/reads/{key}")));
+                for limit in limits {
+                    let bandwidth = number(row, "/bytes_per_token") * limit;
+                    assert!(least * 0.999 < bandwidth && bandwidth < most * 1.001, "{row:#}");
+                }
             }
         }
         assert!(row.get("peer").is_none() && row.get("ratio").is_none(), "{row:#}");
