@@ -98,7 +98,7 @@ impl Engine {
     /// Runs the batch's tokens, and leaves in `logits` the rows of each sequence that has none outstanding then.
     fn run(&mut self, batch: &[Work]) {
         if batch.is_empty() {
-            return self.logits.clear();
+            return;
         }
         for &work in batch {
             let seq = &mut self.scheduler.running[work.index];

@@ -128,7 +128,7 @@ mod tests {
             measure_read_bandwidth(kernels.pool()),
             measure_bandwidth_of(kernels.pool(), std::iter::once(&small)),
         ] {
-            assert!((1e8..1e14).contains(&rate), "{rate} bytes per second");
+            assert!((1e8..1e13).contains(&rate), "{rate} bytes per second");
         }
     }
 

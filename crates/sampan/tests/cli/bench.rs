@@ -39,10 +39,14 @@ fn every_kind_of_row_has_its_speed_its_cost_and_its_limit() {
         // Every turn has a limit of its own.
         let share = (speeds[0] / limits[0] + speeds[1] / limits[1]) / 2.0;
         assert!((number(row, "/share_of_limit") / share - 1.0).abs() < 1e-9, "{row:#}");
+        let limit = (limits[0] + limits[1]) / 2.0;
+        assert!((number(row, "/limit_tokens_per_s") / limit - 1.0).abs() < 1e-9, "{row:#}");
         match row["kind"].as_str() {
             Some("prompt") => assert!(number(row, "/operations_per_token/int8") > 1e6, "{row:#}"),
             _ => {
                 let [least, most] = ["min", "max"].map(|key| number(&bench, &format!("/limits/reads/{key}")));
+                let read = number(&bench, "/limits/read_bytes_per_s");
+                assert!(least <= read && read <= most, "{bench:#}");
                 for limit in limits {
                     let bandwidth = number(row, "/bytes_per_token") * limit;
                     assert!(least * 0.999 < bandwidth && bandwidth < most * 1.001, "{row:#}");

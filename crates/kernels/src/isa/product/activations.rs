@@ -152,10 +152,7 @@ impl Activations {
             .iter()
             .flat_map(|group| {
                 let n = group.tiling.n;
-                let tiles = (0..n).step_by(TILE_ROWS).map(move |tile| tile..n.min(tile + TILE_ROWS));
-                let pieces = tiles
-                    .flat_map(move |tile| tile.clone().step_by(most).map(move |r| r..tile.end.min(r + most)));
-                pieces.map(move |rows| (group, rows))
+                (0..n).step_by(most).map(move |first| (group, first..n.min(first + most)))
             })
             .collect();
         let per = (most * pieces.len() / used.max(1)).max(1);

@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 
 use super::quantise::{AHEAD, Line, Row, TILE_ROWS};
-use super::{Inputs, Output, Panel};
+use super::{Inputs, Output, Panel, prefetch};
 
 /// Rounds a row of activations to bf16 into its lines; columns that pad the last line are zero.
 ///
@@ -19,8 +19,7 @@ pub(super) unsafe fn row(x: &[f32], lines: Row<Line>) {
         // SAFETY: the caller's promise; 32 numbers are read; a line has room for 32 bf16.
         unsafe {
             let line = lines.at(i);
-            _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(AHEAD).cast());
-            _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(AHEAD + 16).cast());
+            prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(AHEAD).cast(), size_of_val(x));
             let (low, high) = (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x.as_ptr().add(16)));
             let pairs = std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low));
             _mm512_storeu_si512(line.0.as_mut_ptr().cast(), pairs);

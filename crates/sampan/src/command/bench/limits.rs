@@ -44,6 +44,16 @@ impl Peak {
     pub(super) fn operations_per_s(&self) -> Spread {
         Spread::of(self.all.clone())
     }
+
+    fn newest(&self) -> f64 {
+        *self.all.last().expect("a peak begins with a measurement")
+    }
+}
+
+/// The shortest time in which the operations can be done, in seconds, at the newest `peaks` of every kind.
+fn seconds(operations: &Operations, peaks: &[Peak; 3]) -> f64 {
+    let kinds = Arithmetic::ALL.into_iter().zip(peaks);
+    kinds.map(|(kind, peak)| operations.of(kind) as f64 / peak.newest()).sum()
 }
 
 /// The limits, as they were from measurement to measurement.
@@ -78,15 +88,12 @@ impl Limits {
                 rate / bytes
             }
             Cost::Operations(operations) => {
-                let mut seconds = 0.0;
                 for (kind, peak) in Arithmetic::ALL.into_iter().zip(&mut self.peaks) {
                     if operations.of(kind) > 0 {
-                        let rate = measure_dot_peak(pool, isa, kind).operations_per_s;
-                        peak.all.push(rate);
-                        seconds += operations.of(kind) as f64 / rate;
+                        peak.all.push(measure_dot_peak(pool, isa, kind).operations_per_s);
                     }
                 }
-                row.tokens as f64 / seconds
+                row.tokens as f64 / seconds(operations, &self.peaks)
             }
         }
     }
@@ -102,5 +109,19 @@ impl Limits {
 
     pub(super) fn untiled(&self) -> Option<&Peak> {
         self.untiled.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_time_is_that_of_each_kind_at_its_peak() {
+        let peaks = Arithmetic::ALL.map(|kind| {
+            let rate = if kind == Arithmetic::Int8 { 100.0 } else { 10.0 };
+            Peak::new(kind.name(), DotPeak { operations_per_s: rate, instructions: "" })
+        });
+        assert_eq!(seconds(&Operations { int8: 200, bf16: 30, f32: 5 }, &peaks), 2.0 + 3.0 + 0.5);
     }
 }

@@ -167,15 +167,13 @@ fn alternate(
     let mut speeds = vec![(vec![Vec::new(); runners.len()], Vec::new()); rows.len()];
     for turn in 1..=repeat {
         for (row, (speeds, limits)) in rows.iter().zip(&mut speeds) {
-            let mut around = Vec::new();
             for (i, (runner, speeds)) in runners.iter_mut().zip(speeds).enumerate() {
                 progress.show(&format!("turn {turn} of {repeat}: {}, {row}", runner.name()));
                 std::thread::sleep(SETTLE);
-                around.extend((i == 0).then(|| limit(row)));
+                let before = (i == 0).then(|| limit(row));
                 speeds.push(runner.measure(row)?);
-                around.extend((i == 0).then(|| limit(row)));
+                limits.extend(before.map(|before| (before + limit(row)) / 2.0));
             }
-            limits.push(around.iter().sum::<f64>() / around.len() as f64);
         }
     }
     let measured = |(speeds, limits): (Vec<Vec<f64>>, Vec<f64>)| Measured {

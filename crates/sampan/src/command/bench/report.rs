@@ -139,7 +139,10 @@ impl Report<'_> {
 
     pub(super) fn json(&self) -> Value {
         let Prepared { name, plan, kernels, kv, checkpoint, .. } = self.prepared;
-        let peak = |of: &Peak| json!({"operations_per_s": of.operations_per_s().median, "instructions": of.instructions});
+        let peak = |of: &Peak| {
+            let Spread { median, .. } = of.operations_per_s();
+            json!({"operations_per_s": median, "instructions": of.instructions})
+        };
         let peaks = self.limits.peaks().iter().map(|of| (of.name.to_owned(), peak(of)));
         let peaks: serde_json::Map<_, _> = peaks.collect();
         let untiled = self.limits.untiled().map(peak);
