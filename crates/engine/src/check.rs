@@ -1,8 +1,8 @@
 //! What must hold between two steps, whatever has happened: for tests and idle moments.
 
 use crate::kv::pages_for;
-use crate::request::RequestId;
 use crate::scheduler::Scheduler;
+use crate::sequence::Sequence;
 use sampan_kernels::attention::PAGE;
 
 impl Scheduler {
@@ -14,11 +14,9 @@ impl Scheduler {
         if !by_client.is_sorted() {
             return Err(format!("requests of a client are out of order: {by_client:?}"));
         }
-        if !self
-            .waiting
-            .iter()
-            .is_sorted_by_key(|seq| (!seq.was_run(), if seq.was_run() { RequestId(0) } else { seq.id }))
-        {
+        // Those that lost their turn come first, in the order of their turns, which is not that of their ids.
+        let place = |seq: &Sequence| (!seq.was_preempted()).then_some(seq.id);
+        if !self.waiting.iter().is_sorted_by_key(place) {
             return Err("the queue is out of order".into());
         }
         self.fairness.check(all().map(|seq| seq.client))?;

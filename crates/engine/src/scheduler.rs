@@ -143,7 +143,7 @@ impl Scheduler {
     /// Index of the waiting sequence whose turn it is. Where it does not fit it stays the next one, as nobody else's
     /// count gets less.
     fn next(&self) -> Option<usize> {
-        if self.waiting.front()?.was_run() {
+        if self.waiting.front()?.was_preempted() {
             return Some(0);
         }
         (0..self.waiting.len()).min_by_key(|&i| self.fairness.served(self.waiting[i].client))

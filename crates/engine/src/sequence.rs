@@ -97,9 +97,9 @@ impl Sequence {
         self.outstanding() == 1
     }
 
-    /// Whether it has been run before, so that it has lost its pages if it is waiting.
-    pub(crate) fn was_run(&self) -> bool {
-        self.started.is_some()
+    /// Whether it has had its turn and lost it again, be it before its first step.
+    pub(crate) fn was_preempted(&self) -> bool {
+        self.preemptions > 0
     }
 
     /// The first position of which the logits are wanted: none before it has to be run if it is in the cache.

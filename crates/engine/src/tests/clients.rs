@@ -79,3 +79,25 @@ fn a_large_request_gets_its_turn_beside_any_number_of_small_ones() {
         assert!(steps < 200, "it starves");
     }
 }
+
+#[test]
+fn a_turn_that_is_lost_before_its_first_step_is_the_next_one() {
+    // One token of prompt per step, so that the last of three prompts has its turn, but no step for long.
+    let mut engine = engine(options(14, 1, 4));
+    let mut log = Log::default();
+    for i in 0..2 {
+        engine.submit(of(1, prompt(i, 3), 200)).expect("fits");
+    }
+    (0..20).for_each(|_| log.step(&mut engine));
+    engine.submit(of(2, prompt(2, 200), 20)).expect("fits");
+    (0..20).for_each(|_| log.step(&mut engine));
+    let later = engine.submit(of(1, prompt(3, 3), 5)).expect("fits");
+    let lost = engine.submit(of(3, prompt(4, 3), 5)).expect("fits");
+    while engine.stats().preemptions == 0 && !engine.is_idle() {
+        log.step(&mut engine);
+    }
+    assert!(!log.0.contains_key(&lost), "it has not been run yet");
+    let log = log.run(&mut engine);
+    let (lost, later) = (log.end(lost).1, log.end(later).1);
+    assert!(lost.preemptions > 0 && lost.queued < later.queued, "{lost:?} comes before {later:?}");
+}

@@ -128,7 +128,7 @@ fn check(mut engine: Engine, pages: usize, visits: &[Visit]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
 
     #[test]
     fn any_mix_of_requests_gets_what_each_gets_alone(
