@@ -90,7 +90,18 @@ impl Avx2 {
 /// Proof that AVX-512 F/BW/DQ/VL, VNNI and BF16 are present (and AVX2 with them).
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512 {
-    amd: bool,
+    units: Units,
+}
+
+/// What cores with AVX-512 differ in where it shows in a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Units {
+    /// Intel's: 32-bit multiplications take two steps, and everything shares the units of dots.
+    Shared,
+    /// AMD's with halves of vectors (Zen 4): unpacking runs on units that dots do not use.
+    Halves,
+    /// AMD's with whole vectors (Zen 5): the same, with two dots at once.
+    Whole,
 }
 
 impl Avx512 {
@@ -105,15 +116,26 @@ impl Avx512 {
             && std::is_x86_feature_detected!("avx512vnni")
             && std::is_x86_feature_detected!("avx512bf16")
         {
-            return Some(Avx512 { amd: std::is_x86_feature_detected!("sse4a") });
+            // No other vendor with AVX-512 has SSE4a, and no core of AMD's before Zen 5 has VP2INTERSECT. The name of the
+            // vendor would have to be asked for, which takes microseconds in a virtual machine.
+            let units = match std::is_x86_feature_detected!("sse4a") {
+                true if std::is_x86_feature_detected!("avx512vp2intersect") => Units::Whole,
+                true => Units::Halves,
+                false => Units::Shared,
+            };
+            return Some(Avx512 { units });
         }
         None
     }
 
-    /// Whether the core is AMD's, whose units differ in what they do at once. No other vendor with AVX-512 has SSE4a;
-    /// the name of the vendor would have to be asked for, which takes microseconds in a virtual machine.
+    /// What the core's units are.
+    pub(crate) fn units(self) -> Units {
+        self.units
+    }
+
+    /// Whether they are AMD's.
     pub(crate) fn amd(self) -> bool {
-        self.amd
+        self.units != Units::Shared
     }
 }
 

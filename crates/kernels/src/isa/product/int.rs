@@ -55,6 +55,23 @@ impl Form for Side256 {
     }
 }
 
+/// The only row of activations times one panel, asking for what lies ahead: where the hardware is not far enough ahead by
+/// itself.
+///
+/// # Safety
+/// As [`stream`].
+#[inline(always)]
+pub(super) unsafe fn stream_row<C: Codes, V: Rows16>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if C::SCHEME.block == 32 {
+            stream_rows::<C, V, Side32, 1, true>(panel, &Side32::tile(x, 0), 0, out);
+        } else {
+            stream_rows::<C, V, Side256, 1, true>(panel, &Side256::tile(x, 0), 0, out);
+        }
+    }
+}
+
 /// The rows of tile `tile` times one panel, a few at a time.
 ///
 /// # Safety
@@ -89,25 +106,25 @@ unsafe fn stream_form<C: Codes, V: Rows16, S: Form>(
     unsafe {
         let rows = S::tile(x, tile);
         while t < used {
-            let left = used - t;
-            t += if V::STREAM >= 8 && left >= 5 {
+            let (left, rows, t_out) = (used - t, rows.from(t), first + t);
+            t += if V::STREAM >= 8 && left >= 8 {
+                stream_rows::<C, V, S, 8, true>(panel, &rows, t_out, out)
+            } else if V::STREAM >= 8 && left >= 5 {
                 // Rows that are not there would cost less than another pass over the codes, but more than this.
-                if left >= 8 {
-                    stream_rows::<C, V, S, 8>(panel, &rows.from(t), first + t, out)
-                } else {
-                    stream_rows::<C, V, S, 5>(panel, &rows.from(t), first + t, out)
-                }
+                stream_rows::<C, V, S, 5, true>(panel, &rows, t_out, out)
             } else if V::STREAM >= 4 && left >= 4 {
-                stream_rows::<C, V, S, 4>(panel, &rows.from(t), first + t, out)
+                stream_rows::<C, V, S, 4, true>(panel, &rows, t_out, out)
+            } else if V::STREAM >= 4 && left >= 2 {
+                stream_rows::<C, V, S, 2, true>(panel, &rows, t_out, out)
             } else {
-                stream_rows::<C, V, S, 1>(panel, &rows.from(t), first + t, out)
+                stream_rows::<C, V, S, 1, false>(panel, &rows, t_out, out)
             };
         }
     }
 }
 
 #[inline(always)]
-unsafe fn stream_rows<C: Codes, V: Rows16, S: Step, const T: usize>(
+unsafe fn stream_rows<C: Codes, V: Rows16, S: Step, const T: usize, const ASK: bool>(
     panel: &Panel<'_>,
     rows: &Rows<S>,
     t: usize,
@@ -124,7 +141,7 @@ unsafe fn stream_rows<C: Codes, V: Rows16, S: Step, const T: usize>(
         for first in (0..panel.cols).step_by(SPAN) {
             let (mut codes, mut side) = panel.at(&C::SCHEME, first);
             for block in first / scheme.block..panel.cols.min(first + SPAN) / scheme.block {
-                S::step::<C, V, T, false>(&mut y, codes, side, rows, block, bias::<C, V>());
+                S::step::<C, V, T, false, ASK>(&mut y, codes, side, rows, block, bias::<C, V>());
                 codes = codes.add(const { C::SCHEME.codes_bytes(C::SCHEME.block) });
                 side = side.add(scheme.side_bytes());
             }
@@ -249,7 +266,7 @@ unsafe fn piece<C: Codes, V: Rows16, S: Step, const T: usize>(
             let block = plain.first / scheme.block + i;
             let codes = plain.codes.add(16 * scheme.block * i);
             let side = sides.as_ptr().add(i * const { ready_bytes::<C>() });
-            S::step::<C, V, T, true>(&mut y, codes, side, rows, block, plain.bias);
+            S::step::<C, V, T, true, false>(&mut y, codes, side, rows, block, plain.bias);
         }
         for t in 0..T {
             V::store(y[t], slab[t].as_mut_ptr());

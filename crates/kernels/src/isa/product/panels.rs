@@ -7,6 +7,7 @@ use super::quantise::TILE_ROWS;
 use super::sides::Sides;
 use super::{Inputs, Output, Panel, SLAB_COLS, SLAB_ROWS, entry};
 use crate::Format;
+use crate::cpu::Units;
 use crate::isa::level::Level;
 
 /// Unpacked codes of a span of columns and 16 rows.
@@ -49,10 +50,17 @@ const GROUP: usize = 4;
 pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out: &Output<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
-        if x.tiling.n <= stream_rows(level) {
+        if x.tiling.n == 1 && row_asks(level) {
             for panel in panels {
-                for tile in 0..x.tiling.tiles() {
-                    by_format!(panel.format, C => entry::stream::<C>(level, panel, x, tile, out));
+                by_format!(panel.format, C => entry::stream_row::<C>(level, panel, x, out));
+            }
+        } else if x.tiling.n <= stream_rows(level) {
+            for first in (0..x.tiling.tiles()).step_by(BLOCK_TILES) {
+                let tiles = first..x.tiling.tiles().min(first + BLOCK_TILES);
+                for panel in panels {
+                    for tile in tiles.clone() {
+                        by_format!(panel.format, C => entry::stream::<C>(level, panel, x, tile, out));
+                    }
                 }
             }
         } else if x.tiling.n <= TILE_ROWS {
@@ -113,15 +121,27 @@ unsafe fn int_slabs<const ROWS: usize>(
     }
 }
 
-/// Activation rows up to which a stream is the faster way. AMD's cores unpack on units that dots do not use; there, more
-/// rows than this leave the second-level cache between two panels.
+/// Tiles of activations that all panels of a chunk pass over before the next ones: these stay in the second-level cache.
+const BLOCK_TILES: usize = 16;
+
+/// Activation rows up to which a stream is the faster way. AMD's cores unpack on units that dots do not use. Where dots are
+/// as fast as loads, keeping sums in registers for a whole row is worth more than loading ready codes.
 fn stream_rows(level: Level) -> usize {
     match level {
         Level::Portable => 0,
         Level::Avx2(_) => 1,
-        Level::Avx512(token) if token.amd() => 256,
-        Level::Avx512(_) => 16,
+        Level::Avx512(token) => match token.units() {
+            Units::Shared => 16,
+            Units::Halves => 16 * BLOCK_TILES,
+            Units::Whole => usize::MAX,
+        },
     }
+}
+
+/// Whether one row of activations asks for the weights ahead: a core of the Zen 5 kind reads a quarter more so, one of
+/// the Zen 4 kind a twentieth less.
+fn row_asks(level: Level) -> bool {
+    matches!(level, Level::Avx512(token) if token.units() == Units::Whole)
 }
 
 /// Any weights in f32.

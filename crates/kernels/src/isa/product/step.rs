@@ -14,33 +14,24 @@ use super::rows16::Rows16;
 use super::sides::{factors, min_pair, offset, scale, scale_pair};
 use std::marker::PhantomData;
 
-/// Bytes that are asked for ahead of the ones in use.
-const AHEAD: usize = 8192;
-
-/// Asks for what lies [`AHEAD`] of unit `unit` of a block and of its share of the scales: few lines at a time, and into
-/// the second-level cache, because a core has few misses of the first under way. `PLAIN` codes are in a cache already; and
-/// one row takes less time for a line than memory does, so that the hardware is further ahead.
+/// Asks for what lies ahead of unit `unit` of a block and of its share of the scales, a few lines at a time. Where several
+/// rows take longer for a line than memory does, into the second-level cache, because a core has few misses of the first
+/// under way.
 ///
 /// # Safety
 /// As [`Rows16`]; the addresses need not be valid.
 #[inline(always)]
-unsafe fn ask<C: Codes, V: Rows16, const T: usize, const PLAIN: bool>(
-    codes: *const u8,
-    side: *const u8,
-    unit: usize,
-) {
-    if PLAIN || T == 1 {
-        return;
-    }
+unsafe fn ask<C: Codes, V: Rows16, const T: usize>(codes: *const u8, side: *const u8, unit: usize) {
+    let ahead = const { if T == 1 { 4096 } else { 8192 } };
     // SAFETY: a prefetch may point anywhere.
-    let ask = |at: *const u8| unsafe { V::prefetch_far(at) };
+    let ask = |at: *const u8| unsafe { if T == 1 { V::prefetch(at) } else { V::prefetch_far(at) } };
     let bytes = const { C::SCHEME.unit_bytes() };
     for line in 0..bytes / 64 {
-        ask(codes.wrapping_add(AHEAD + bytes * unit + 64 * line));
+        ask(codes.wrapping_add(ahead + bytes * unit + 64 * line));
     }
     let lines = const { C::SCHEME.side_bytes().div_ceil(64) };
     for line in (unit..lines).step_by(const { C::SCHEME.block / 32 }) {
-        ask(side.wrapping_add(AHEAD + 64 * line));
+        ask(side.wrapping_add(ahead + 64 * line));
     }
 }
 
@@ -86,11 +77,12 @@ impl<S> Rows<S> {
 /// What kind of side a scheme's activations have, and the step over one block.
 pub(super) trait Step: Sized {
     /// Adds block `block` of 16 rows times `T` activation rows to `y`. The codes at `codes` and the scales
-    /// at `side` are packed, or (`PLAIN`) ready vectors. `bias` is what the dots add to every code.
+    /// at `side` are packed, or (`PLAIN`) ready vectors. `bias` is what the dots add to every code. `ASK`: what lies
+    /// ahead of the codes is asked for.
     ///
     /// # Safety
     /// As [`Rows16`]; codes, scales and activation rows of the block are there.
-    unsafe fn step<C: Codes, V: Rows16, const T: usize, const PLAIN: bool>(
+    unsafe fn step<C: Codes, V: Rows16, const T: usize, const PLAIN: bool, const ASK: bool>(
         y: &mut [V::Floats; T],
         codes: *const u8,
         side: *const u8,
@@ -202,7 +194,7 @@ const fn opens<C: Codes, V: Rows16>(plain: bool) -> bool {
 
 impl Step for Side32 {
     #[inline(always)]
-    unsafe fn step<C: Codes, V: Rows16, const T: usize, const PLAIN: bool>(
+    unsafe fn step<C: Codes, V: Rows16, const T: usize, const PLAIN: bool, const ASK: bool>(
         y: &mut [V::Floats; T],
         codes: *const u8,
         side: *const u8,
@@ -224,7 +216,9 @@ impl Step for Side32 {
                     totals[t] = V::dot_pairs(totals[t], V::splat(-bias & 0xffff), sum);
                 }
             }
-            ask::<C, V, T, PLAIN>(codes, side, 0);
+            if ASK {
+                ask::<C, V, T>(codes, side, 0);
+            }
             let sums = [V::open(V::splat(0)); T];
             let mut dots = Dots32::<C, V, T> { sums, totals, x: rows.x(0, 32 * block), codes: PhantomData };
             groups::<C, V, PLAIN>(codes, &mut dots);
@@ -246,7 +240,7 @@ impl Step for Side32 {
 
 impl Step for Side256 {
     #[inline(always)]
-    unsafe fn step<C: Codes, V: Rows16, const T: usize, const PLAIN: bool>(
+    unsafe fn step<C: Codes, V: Rows16, const T: usize, const PLAIN: bool, const ASK: bool>(
         y: &mut [V::Floats; T],
         codes: *const u8,
         side: *const u8,
@@ -280,7 +274,9 @@ impl Step for Side256 {
                 }
             }
             for unit in 0..8 {
-                ask::<C, V, T, PLAIN>(codes, side, unit);
+                if ASK {
+                    ask::<C, V, T>(codes, side, unit);
+                }
                 dots.unit = unit;
                 dots.x = rows.x(0, 256 * block + 32 * unit);
                 groups::<C, V, PLAIN>(codes.add(unit * unit_bytes::<C, PLAIN>()), &mut dots);
