@@ -193,20 +193,24 @@ pub(super) unsafe fn row256<V: Rows16>(x: &[f32], lines: Row<Line>, sides: Row<S
             }
             side
         };
+        // Sums are kept until all that follows from them is made: reading them back piece by piece would wait for stores.
+        let mut sums = [0; 16];
         for j in 0..16 {
-            side.sums16[j] = (quads[j][0] + quads[j][1] + quads[j][2] + quads[j][3]) as i16;
+            sums[j] = quads[j][0] + quads[j][1] + quads[j][2] + quads[j][3];
         }
         for j in 0..16 {
-            side.openings[j] = -OPENING_BIAS_256 * i32::from(side.sums16[j]);
+            side.sums16[j] = sums[j] as i16;
         }
         for j in 0..16 {
-            let sum = side.sums16[j];
+            side.openings[j] = -OPENING_BIAS_256 * sums[j];
+        }
+        for j in 0..16 {
             // Both have at most seven significant bits.
-            side.parts16[0][j] = (f32::from(sum & !31).to_bits() >> 16) as u16;
-            side.parts16[1][j] = (f32::from(sum & 31).to_bits() >> 16) as u16;
+            side.parts16[0][j] = (((sums[j] & !31) as f32).to_bits() >> 16) as u16;
+            side.parts16[1][j] = (((sums[j] & 31) as f32).to_bits() >> 16) as u16;
         }
         for j in 0..8 {
-            side.sums32[j] = side.sums16[2 * j] + side.sums16[2 * j + 1];
+            side.sums32[j] = (sums[2 * j] + sums[2 * j + 1]) as i16;
         }
     }
 }
