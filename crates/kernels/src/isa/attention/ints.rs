@@ -30,6 +30,8 @@ pub(super) trait Codes {
     const QUERY: f32;
     /// Bytes per pair.
     const PAIR: usize;
+    /// Bytes per scale.
+    const SCALE: usize;
     /// The `N` pairs from pair `at` on.
     unsafe fn pairs<L: Lanes>(from: *const u8, at: usize) -> L::Pairs;
     /// The `N` scales from scale `at` on.
@@ -45,6 +47,7 @@ impl Codes for Words {
     const BLOCK: usize = 128;
     const QUERY: f32 = 65535.0 - Self::BLOCK as f32 / 2.0;
     const PAIR: usize = 4;
+    const SCALE: usize = 4;
 
     #[inline(always)]
     unsafe fn pairs<L: Lanes>(from: *const u8, at: usize) -> L::Pairs {
@@ -63,6 +66,7 @@ impl Codes for Bytes {
     const BLOCK: usize = 32;
     const QUERY: f32 = f32::INFINITY;
     const PAIR: usize = 2;
+    const SCALE: usize = 2;
 
     #[inline(always)]
     unsafe fn pairs<L: Lanes>(from: *const u8, at: usize) -> L::Pairs {
@@ -74,6 +78,19 @@ impl Codes for Bytes {
     unsafe fn scales<L: Lanes>(from: *const u8, at: usize) -> L {
         // SAFETY: the caller's promise.
         unsafe { L::load_f16(from.cast::<u16>().add(at)) }
+    }
+}
+
+/// Asks for the scales of the keys or values at `next`, which lie behind their integers.
+///
+/// # Safety
+/// As [`Lanes`]; the address need not be valid.
+#[inline(always)]
+unsafe fn ask_for_scales<L: Lanes, C: Codes>(next: *const u8, stride: usize) {
+    let scales = next.wrapping_add(stride / 2 * PAGE * C::PAIR);
+    for line in (0..stride.div_ceil(C::BLOCK) * PAGE * C::SCALE).step_by(64) {
+        // SAFETY: a prefetch may point anywhere.
+        unsafe { L::prefetch_far(scales.wrapping_add(line)) };
     }
 }
 
@@ -148,6 +165,9 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
         unsafe {
             let q = scratch.packed.as_ptr().add(row * query_words::<L, Self>(stride));
             let scales = keys.add(stride / 2 * PAGE * C::PAIR);
+            if R <= PREFETCH_ROWS {
+                ask_for_scales::<L, C>(next, stride);
+            }
             for (block, first) in (0..stride).step_by(C::BLOCK).enumerate() {
                 for token in (0..PAGE).step_by(2 * L::N) {
                     let mut sums = [[L::Pairs::zero(); 2]; R];
@@ -246,6 +266,9 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
         // SAFETY: the caller's promise.
         unsafe {
             let weights = scratch.weights.as_ptr().add(row * blocks * PAGE / 2);
+            if R <= PREFETCH_ROWS && dim == 0 {
+                ask_for_scales::<L, C>(next, stride);
+            }
             let mut sums = [[L::Pairs::zero(); V]; R];
             for pair in 0..PAGE / 2 {
                 let mut vectors = [L::Pairs::zero(); V];
