@@ -87,6 +87,8 @@ pub(crate) struct Scratch {
     pub(crate) ragged: Vec<u32>,
     /// The values of a partition's pages, where a store keeps only keys.
     pub(crate) turned: Vec<u32>,
+    /// Whether few rows ask for memory near ahead.
+    pub(crate) near: bool,
     /// This partition's result.
     pub(crate) part: Partial,
     /// The results of the partitions so far.

@@ -16,7 +16,7 @@ mod turn;
 use super::level::{Level, levels};
 use crate::Isa;
 use crate::attention::{KvFormat, MAX_ROWS, Scratch, Tile};
-use crate::cpu::{Amx, Avx512};
+use crate::cpu::{Amx, Avx512, Units};
 
 /// From this many rows on, widening a page once is cheaper than widening each load.
 const WIDEN: usize = 16;
@@ -56,6 +56,7 @@ pub(crate) struct Choice {
 
 /// Softmax attention of the tile over one partition: `scratch.part` (cleared before) receives the result.
 pub(crate) fn partition(choice: Choice, tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
+    scratch.near = matches!(choice.level, Level::Avx512(token) if token.units() == Units::Whole);
     #[cfg(target_arch = "x86_64")]
     if tile.store.shape().format == KvFormat::Bf16 {
         match choice.bf16 {
@@ -112,7 +113,7 @@ fn dots(tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
 /// As [`Lanes`](super::lanes::Lanes): callers have the instruction set.
 mod generic {
     use super::ints::{Bytes, Integers, Words};
-    use super::paths::{Bf16, F16, F32, Path, Plain, query_words};
+    use super::paths::{Ahead, Bf16, F16, F32, Path, Plain, query_words};
     use super::turn::turn;
     use super::{KvFormat, Scratch, Tile, WIDEN};
     use crate::attention::{LOWEST, PAGE, PARTITION, QUERY_BLOCK, ROW};
@@ -331,6 +332,7 @@ mod generic {
             let keys = head(page).0;
             // The values come when all keys of the partition have been seen.
             let next = if page + 1 < pages.end { head(page + 1).0 } else { head(pages.start).1 };
+            let ahead = Ahead { next: next.as_ptr(), near: scratch.near };
             let column = page * PAGE % PARTITION;
             // SAFETY: a head's keys are stride dims of PAGE tokens; the scratch has MAX_ROWS rows of each kind.
             unsafe {
@@ -344,9 +346,9 @@ mod generic {
                         let to = scratch.scores.as_mut_ptr().add(row * ROW + column);
                         if wide {
                             let keys = scratch.wide.as_ptr().cast();
-                            scores::<L, Plain<F32>>(rows, row, keys, next.as_ptr(), stride, scratch, to);
+                            scores::<L, Plain<F32>>(rows, row, keys, ahead, stride, scratch, to);
                         } else {
-                            scores::<L, P>(rows, row, keys.as_ptr(), next.as_ptr(), stride, scratch, to);
+                            scores::<L, P>(rows, row, keys.as_ptr(), ahead, stride, scratch, to);
                         }
                     }
                     row += rows;
@@ -362,7 +364,7 @@ mod generic {
         rows: usize,
         row: usize,
         keys: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         stride: usize,
         scratch: &Scratch,
         to: *mut f32,
@@ -370,11 +372,11 @@ mod generic {
         // SAFETY: the caller's promise.
         unsafe {
             match rows {
-                12 => P::scores::<12>(row, keys, next, stride, scratch, to),
-                6 => P::scores::<6>(row, keys, next, stride, scratch, to),
-                4 => P::scores::<4>(row, keys, next, stride, scratch, to),
-                2 => P::scores::<2>(row, keys, next, stride, scratch, to),
-                _ => P::scores::<1>(row, keys, next, stride, scratch, to),
+                12 => P::scores::<12>(row, keys, ahead, stride, scratch, to),
+                6 => P::scores::<6>(row, keys, ahead, stride, scratch, to),
+                4 => P::scores::<4>(row, keys, ahead, stride, scratch, to),
+                2 => P::scores::<2>(row, keys, ahead, stride, scratch, to),
+                _ => P::scores::<1>(row, keys, ahead, stride, scratch, to),
             }
         }
     }
@@ -454,7 +456,7 @@ mod generic {
                 next if next < end => head(next).0,
                 _ => values,
             };
-            let next = next.as_ptr();
+            let ahead = Ahead { next: next.as_ptr(), near: scratch.near };
             let column = page * PAGE % PARTITION;
             let here = intersect(seen, &(page * PAGE..(page + 1) * PAGE));
             if shape.shared() {
@@ -484,9 +486,9 @@ mod generic {
                         let acc = scratch.part.acc.as_mut_ptr().add(row * stride);
                         let from = row * ROW + column;
                         if wide {
-                            weigh::<L, Plain<F32>>(rows, from, values, next, stride, scratch, acc);
+                            weigh::<L, Plain<F32>>(rows, from, values, ahead, stride, scratch, acc);
                         } else {
-                            weigh::<L, P>(rows, from, values, next, stride, scratch, acc);
+                            weigh::<L, P>(rows, from, values, ahead, stride, scratch, acc);
                         }
                     }
                     row += rows;
@@ -502,7 +504,7 @@ mod generic {
         rows: usize,
         from: usize,
         values: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         stride: usize,
         scratch: &Scratch,
         acc: *mut f32,
@@ -516,7 +518,7 @@ mod generic {
                 let dim = at * L::N;
                 macro_rules! tile {
                     ($rows:literal, $columns:literal) => {{
-                        P::values::<$rows, $columns>(from, values, next, dim, stride, scratch, acc);
+                        P::values::<$rows, $columns>(from, values, ahead, dim, stride, scratch, acc);
                         at += $columns;
                     }};
                 }

@@ -6,7 +6,7 @@
 
 #![allow(unsafe_code)]
 
-use super::paths::{PREFETCH_ROWS, Path, query_words};
+use super::paths::{Ahead, PREFETCH_ROWS, Path, query_words};
 use crate::attention::{PAGE, QUERY_BLOCK, ROW, Scratch, Tile};
 use crate::isa::lanes::{Lanes, Pairs, largest, magnitude, sum};
 use std::marker::PhantomData;
@@ -156,7 +156,7 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
     unsafe fn scores<const R: usize>(
         row: usize,
         keys: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         stride: usize,
         scratch: &Scratch,
         to: *mut f32,
@@ -166,17 +166,15 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
             let q = scratch.packed.as_ptr().add(row * query_words::<L, Self>(stride));
             let scales = keys.add(stride / 2 * PAGE * C::PAIR);
             if R <= PREFETCH_ROWS {
-                ask_for_scales::<L, C>(next, stride);
+                ask_for_scales::<L, C>(ahead.next, stride);
             }
             for (block, first) in (0..stride).step_by(C::BLOCK).enumerate() {
                 for token in (0..PAGE).step_by(2 * L::N) {
                     let mut sums = [[L::Pairs::zero(); 2]; R];
                     for pair in first / 2..(first + C::BLOCK).min(stride) / 2 {
                         if R <= PREFETCH_ROWS {
-                            let ahead = next.wrapping_add((pair * PAGE + token) * C::PAIR);
-                            (0..2 * L::N * C::PAIR)
-                                .step_by(64)
-                                .for_each(|line| L::prefetch_far(ahead.wrapping_add(line)));
+                            let at = (pair * PAGE + token) * C::PAIR;
+                            ahead.ask::<L>(keys, stride / 2 * PAGE * C::PAIR, at, 2 * L::N * C::PAIR);
                         }
                         let low = C::pairs::<L>(keys, pair * PAGE + token);
                         let high = C::pairs::<L>(keys, pair * PAGE + token + L::N);
@@ -254,7 +252,7 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
     unsafe fn values<const R: usize, const V: usize>(
         from: usize,
         values: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         dim: usize,
         stride: usize,
         scratch: &Scratch,
@@ -267,7 +265,7 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
         unsafe {
             let weights = scratch.weights.as_ptr().add(row * blocks * PAGE / 2);
             if R <= PREFETCH_ROWS && dim == 0 {
-                ask_for_scales::<L, C>(next, stride);
+                ask_for_scales::<L, C>(ahead.next, stride);
             }
             let mut sums = [[L::Pairs::zero(); V]; R];
             for pair in 0..PAGE / 2 {
@@ -276,7 +274,7 @@ impl<L: Lanes, C: Codes> Path<L> for Integers<C> {
                     let at = pair * stride + dim + v * L::N;
                     *vector = C::pairs::<L>(values, at);
                     if R <= PREFETCH_ROWS && (v * L::N * C::PAIR).is_multiple_of(64) {
-                        L::prefetch_far(next.wrapping_add(at * C::PAIR));
+                        ahead.ask::<L>(values, PAGE / 2 * stride * C::PAIR, at * C::PAIR, 64);
                     }
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {

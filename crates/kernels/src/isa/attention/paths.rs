@@ -15,12 +15,46 @@ use std::ops::Range;
 /// Register tiles up to this many rows, which wait for memory, ask for the page that follows.
 pub(super) const PREFETCH_ROWS: usize = 4;
 
+/// What few rows ask for while they read a head's keys or values.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// What is read after these.
+    pub(super) next: *const u8,
+    /// Whether to ask half a page ahead into the first-level cache, or a page ahead into the second: a core of the Zen 5
+    /// kind reads a quarter more the one way, one of the Zen 4 kind the other.
+    pub(super) near: bool,
+}
+
+impl Ahead {
+    /// Bytes ahead, where it is near.
+    const NEAR: usize = 4096;
+
+    /// Asks for as much as the `len` bytes at `at` of the `bytes` at `from`.
+    ///
+    /// # Safety
+    /// As [`Lanes`]; the addresses need not be valid.
+    #[inline(always)]
+    pub(super) unsafe fn ask<L: Lanes>(self, from: *const u8, bytes: usize, at: usize, len: usize) {
+        let to = at + Self::NEAR.min(bytes);
+        let start = match self.near {
+            true if to < bytes => from.wrapping_add(to),
+            true => self.next.wrapping_add(to - bytes),
+            false => self.next.wrapping_add(at),
+        };
+        for line in (0..len).step_by(64) {
+            let line = start.wrapping_add(line);
+            // SAFETY: a prefetch may point anywhere.
+            unsafe { if self.near { L::prefetch(line) } else { L::prefetch_far(line) } };
+        }
+    }
+}
+
 /// What one storage format does at one level.
 ///
 /// # Safety
 /// All functions need the level of `L`. `keys` is `[stride / 2]` pairs of dims of `PAGE` tokens, `values`
 /// `[PAGE / 2]` pairs of tokens of `stride` dims, both in the page layout of the path's format; the scratch
-/// holds the rows that are named. `next` is only prefetched.
+/// holds the rows that are named.
 pub(super) trait Path<L: Lanes> {
     /// Whether widening pages to f32 first gives the same numbers, faster for many rows.
     const WIDENS: bool = false;
@@ -46,7 +80,7 @@ pub(super) trait Path<L: Lanes> {
     unsafe fn scores<const R: usize>(
         row: usize,
         keys: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         stride: usize,
         scratch: &Scratch,
         to: *mut f32,
@@ -71,7 +105,7 @@ pub(super) trait Path<L: Lanes> {
     unsafe fn values<const R: usize, const C: usize>(
         from: usize,
         values: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         dim: usize,
         stride: usize,
         scratch: &Scratch,
@@ -209,7 +243,7 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
     unsafe fn scores<const R: usize>(
         row: usize,
         keys: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         stride: usize,
         scratch: &Scratch,
         to: *mut f32,
@@ -221,10 +255,8 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
                 let mut sums = [[L::splat(0.0); 2]; R];
                 for pair in 0..stride / 2 {
                     if R <= PREFETCH_ROWS {
-                        let ahead = next.wrapping_add((pair * PAGE + token) * E::PAIR);
-                        (0..2 * L::N * E::PAIR)
-                            .step_by(64)
-                            .for_each(|line| L::prefetch_far(ahead.wrapping_add(line)));
+                        let at = (pair * PAGE + token) * E::PAIR;
+                        ahead.ask::<L>(keys, stride / 2 * PAGE * E::PAIR, at, 2 * L::N * E::PAIR);
                     }
                     let q = q.add(2 * pair / QUERY_BLOCK * QUERY_BLOCK * R + 2 * pair % QUERY_BLOCK);
                     for side in 0..2 {
@@ -249,7 +281,7 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
     unsafe fn values<const R: usize, const C: usize>(
         from: usize,
         values: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         dim: usize,
         stride: usize,
         scratch: &Scratch,
@@ -271,7 +303,8 @@ impl<L: Lanes, E: Element> Path<L> for Plain<E> {
                         let at = dim + c * L::N;
                         *vector = E::values(values, stride, pair, side, at);
                         if R <= PREFETCH_ROWS && side == 0 {
-                            L::prefetch_far(next.wrapping_add((pair * stride + at) * E::PAIR));
+                            let at = (pair * stride + at) * E::PAIR;
+                            ahead.ask::<L>(values, PAGE / 2 * stride * E::PAIR, at, 64);
                         }
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {
@@ -316,7 +349,7 @@ impl Path<F32x16> for Dot {
     unsafe fn scores<const R: usize>(
         row: usize,
         keys: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         stride: usize,
         scratch: &Scratch,
         to: *mut f32,
@@ -330,8 +363,7 @@ impl Path<F32x16> for Dot {
                 let at = keys.add(pair * PAGE);
                 let (low, high) = (Bf16x32::load(at), Bf16x32::load(at.add(16)));
                 if R <= PREFETCH_ROWS {
-                    F32x16::prefetch(next.wrapping_add(pair * PAGE * 4));
-                    F32x16::prefetch(next.wrapping_add(pair * PAGE * 4 + 64));
+                    ahead.ask::<F32x16>(keys.cast(), stride / 2 * PAGE * 4, pair * PAGE * 4, 128);
                 }
                 let q = q.add(pair / QUERY_BLOCK * QUERY_BLOCK * R + pair % QUERY_BLOCK);
                 for (r, sums) in sums.iter_mut().enumerate() {
@@ -367,7 +399,7 @@ impl Path<F32x16> for Dot {
     unsafe fn values<const R: usize, const C: usize>(
         from: usize,
         values: *const u8,
-        next: *const u8,
+        ahead: Ahead,
         dim: usize,
         stride: usize,
         scratch: &Scratch,
@@ -389,7 +421,7 @@ impl Path<F32x16> for Dot {
                     let at = pair * stride + dim + c * 16;
                     *pairs = Bf16x32::load(values.add(at));
                     if R <= PREFETCH_ROWS {
-                        F32x16::prefetch(next.wrapping_add(at * 4));
+                        ahead.ask::<F32x16>(values.cast(), PAGE / 2 * stride * 4, at * 4, 64);
                     }
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
