@@ -42,6 +42,7 @@ pub(super) unsafe fn panel(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) 
             while t < tiling.used(tile) {
                 let (left, row) = (tiling.used(tile) - t, tile * TILE_ROWS + t);
                 t += match left {
+                    16.. => piece::<16>(panel, lines.add(t), tiling.tile_rows(), row, out),
                     8.. => piece::<8>(panel, lines.add(t), tiling.tile_rows(), row, out),
                     4.. => piece::<4>(panel, lines.add(t), tiling.tile_rows(), row, out),
                     _ => piece::<1>(panel, lines.add(t), tiling.tile_rows(), row, out),
