@@ -14,6 +14,8 @@ mod quantise;
 mod rows16;
 mod sides;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
