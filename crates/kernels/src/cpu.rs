@@ -87,12 +87,6 @@ impl Avx2 {
     }
 }
 
-#[cfg(test)]
-thread_local! {
-    /// The units that this thread's products are chosen for, in place of those that are there: all run the same instructions.
-    pub(crate) static PRETENDED: std::cell::Cell<Option<Units>> = const { std::cell::Cell::new(None) };
-}
-
 /// Proof that AVX-512 F/BW/DQ/VL, VNNI and BF16 are present (and AVX2 with them).
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512 {
@@ -122,10 +116,6 @@ impl Avx512 {
             && std::is_x86_feature_detected!("avx512vnni")
             && std::is_x86_feature_detected!("avx512bf16")
         {
-            #[cfg(test)]
-            if let Some(units) = PRETENDED.get() {
-                return Some(Avx512 { units });
-            }
             // No other vendor with AVX-512 has SSE4a, and no core of AMD's before Zen 5 has VP2INTERSECT. The name of the
             // vendor would have to be asked for, which takes microseconds in a virtual machine.
             let units = match std::is_x86_feature_detected!("sse4a") {
@@ -136,6 +126,12 @@ impl Avx512 {
             return Some(Avx512 { units });
         }
         None
+    }
+
+    /// As if the core's units were these: all run the same instructions.
+    #[cfg(test)]
+    pub(crate) fn with(self, units: Units) -> Avx512 {
+        Avx512 { units }
     }
 
     /// What the core's units are.

@@ -199,7 +199,19 @@ impl Activations {
         x: &[f32],
         products: impl Iterator<Item = Product<'a>>,
     ) {
-        let level = Level::of(isa);
+        self.run_at(Level::of(isa), isa, exact, pool, x, products);
+    }
+
+    /// The same at a level that may differ in what is chosen by the core.
+    fn run_at<'a>(
+        &mut self,
+        level: Level,
+        isa: Isa,
+        exact: bool,
+        pool: &Pool,
+        x: &[f32],
+        products: impl Iterator<Item = Product<'a>>,
+    ) {
         let mut groups: Vec<Group> = Vec::new();
         let task = |product: Product<'a>| {
             let rows = product.rows;
