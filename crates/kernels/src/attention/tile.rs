@@ -87,7 +87,7 @@ pub(crate) struct Scratch {
     pub(crate) ragged: Vec<u32>,
     /// The values of a partition's pages, where a store keeps only keys.
     pub(crate) turned: Vec<u32>,
-    /// Whether few rows ask for memory near ahead.
+    /// [`Level::asks_near`] of the level that the queries were loaded for.
     pub(crate) near: bool,
     /// This partition's result.
     pub(crate) part: Partial,
@@ -132,6 +132,7 @@ impl Scratch {
         row: impl Fn(usize) -> &'q [f32],
     ) {
         self.fit(shape);
+        self.near = level.asks_near();
         for (r, to) in self.q.chunks_exact_mut(self.query_stride).take(rows).enumerate() {
             let (to, padding) = to.split_at_mut(shape.key_dim);
             scale_into(level, row(r), scale, to);

@@ -16,7 +16,7 @@ mod turn;
 use super::level::{Level, levels};
 use crate::Isa;
 use crate::attention::{KvFormat, MAX_ROWS, Scratch, Tile};
-use crate::cpu::{Amx, Avx512, Units};
+use crate::cpu::{Amx, Avx512};
 
 /// From this many rows on, widening a page once is cheaper than widening each load.
 const WIDEN: usize = 16;
@@ -56,7 +56,6 @@ pub(crate) struct Choice {
 
 /// Softmax attention of the tile over one partition: `scratch.part` (cleared before) receives the result.
 pub(crate) fn partition(choice: Choice, tile: &Tile<'_>, part: usize, scratch: &mut Scratch) {
-    scratch.near = matches!(choice.level, Level::Avx512(token) if token.units() == Units::Whole);
     #[cfg(target_arch = "x86_64")]
     if tile.store.shape().format == KvFormat::Bf16 {
         match choice.bf16 {

@@ -9,6 +9,7 @@ use crate::attention::{PAGE, QUERY_BLOCK, ROW, Scratch, Tile};
 use crate::isa::lanes::Lanes;
 #[cfg(target_arch = "x86_64")]
 use crate::isa::lanes::{Bf16x32, F32x16, sum};
+use crate::isa::level::NEAR;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -20,22 +21,18 @@ pub(super) const PREFETCH_ROWS: usize = 4;
 pub(super) struct Ahead {
     /// What is read after these.
     pub(super) next: *const u8,
-    /// Whether to ask half a page ahead into the first-level cache, or a page ahead into the second: a core of the Zen 5
-    /// kind reads a quarter more the one way, one of the Zen 4 kind the other.
+    /// As [`Level::asks_near`](crate::isa::level::Level::asks_near); if not, a page ahead into the second-level cache.
     pub(super) near: bool,
 }
 
 impl Ahead {
-    /// Bytes ahead, where it is near.
-    const NEAR: usize = 4096;
-
     /// Asks for as much as the `len` bytes at `at` of the `bytes` at `from`.
     ///
     /// # Safety
     /// As [`Lanes`]; the addresses need not be valid.
     #[inline(always)]
     pub(super) unsafe fn ask<L: Lanes>(self, from: *const u8, bytes: usize, at: usize, len: usize) {
-        let to = at + Self::NEAR.min(bytes);
+        let to = at + NEAR.min(bytes);
         let start = match self.near {
             true if to < bytes => from.wrapping_add(to),
             true => self.next.wrapping_add(to - bytes),

@@ -50,8 +50,7 @@ macro_rules! per_level {
 }
 
 per_level! {
-    fn stream<C>(panel: &Panel<'_>, x: &Inputs<'_>, tile: usize, out: &Output<'_>) = streamed;
-    fn stream_row<C>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) = streamed_row;
+    fn stream<C>(panel: &Panel<'_>, x: &Inputs<'_>, tile: usize, ask: bool, out: &Output<'_>) = streamed;
     fn unpack<C>(panel: &Panel<'_>, first: usize, cols: usize, to: &mut [u8]) -> i32 = unpacked;
     fn sides<C>(side: *const u8, blocks: usize, to: &mut Sides) = sides::ready;
     fn int_slab<C>(
@@ -77,23 +76,18 @@ per_level! {
 
 /// [`int::stream`], where the level has one: nothing is compiled for the others.
 #[inline(always)]
-unsafe fn streamed<C: Codes, V: Rows16>(panel: &Panel<'_>, x: &Inputs<'_>, tile: usize, out: &Output<'_>) {
+unsafe fn streamed<C: Codes, V: Rows16>(
+    panel: &Panel<'_>,
+    x: &Inputs<'_>,
+    tile: usize,
+    ask: bool,
+    out: &Output<'_>,
+) {
     if V::STREAM > 0 {
         // SAFETY: the caller's promise.
-        unsafe { int::stream::<C, V>(panel, x, tile, out) }
+        unsafe { int::stream::<C, V>(panel, x, tile, ask, out) }
     } else {
         unreachable!("this level streams nothing")
-    }
-}
-
-/// [`int::stream`] of one row that asks for what lies ahead.
-#[inline(always)]
-unsafe fn streamed_row<C: Codes, V: Rows16>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
-    if V::STREAM >= 8 {
-        // SAFETY: the caller's promise.
-        unsafe { int::stream_row::<C, V>(panel, x, out) }
-    } else {
-        unreachable!("this level's rows do not ask")
     }
 }
 

@@ -55,24 +55,7 @@ impl Form for Side256 {
     }
 }
 
-/// The only row of activations times one panel, asking for what lies ahead: where the hardware is not far enough ahead by
-/// itself.
-///
-/// # Safety
-/// As [`stream`].
-#[inline(always)]
-pub(super) unsafe fn stream_row<C: Codes, V: Rows16>(panel: &Panel<'_>, x: &Inputs<'_>, out: &Output<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if C::SCHEME.block == 32 {
-            stream_rows::<C, V, Side32, 1, true>(panel, &Side32::tile(x, 0), 0, out);
-        } else {
-            stream_rows::<C, V, Side256, 1, true>(panel, &Side256::tile(x, 0), 0, out);
-        }
-    }
-}
-
-/// The rows of tile `tile` times one panel, a few at a time.
+/// The rows of tile `tile` times one panel, a few at a time. `ask`: even one row alone asks for what lies ahead.
 ///
 /// # Safety
 /// As [`Rows16`]; the panel, the inputs and the output have one shape.
@@ -81,14 +64,15 @@ pub(super) unsafe fn stream<C: Codes, V: Rows16>(
     panel: &Panel<'_>,
     x: &Inputs<'_>,
     tile: usize,
+    ask: bool,
     out: &Output<'_>,
 ) {
     // SAFETY: the caller's promise.
     unsafe {
         if C::SCHEME.block == 32 {
-            stream_form::<C, V, Side32>(panel, x, tile, out);
+            stream_form::<C, V, Side32>(panel, x, tile, ask, out);
         } else {
-            stream_form::<C, V, Side256>(panel, x, tile, out);
+            stream_form::<C, V, Side256>(panel, x, tile, ask, out);
         }
     }
 }
@@ -98,6 +82,7 @@ unsafe fn stream_form<C: Codes, V: Rows16, S: Form>(
     panel: &Panel<'_>,
     x: &Inputs<'_>,
     tile: usize,
+    ask: bool,
     out: &Output<'_>,
 ) {
     let (first, used) = (tile * TILE_ROWS, x.tiling.used(tile));
@@ -106,18 +91,20 @@ unsafe fn stream_form<C: Codes, V: Rows16, S: Form>(
     unsafe {
         let rows = S::tile(x, tile);
         while t < used {
-            let (left, rows, t_out) = (used - t, rows.from(t), first + t);
+            let (left, rows, row) = (used - t, rows.from(t), first + t);
             t += if V::STREAM >= 8 && left >= 8 {
-                stream_rows::<C, V, S, 8, true>(panel, &rows, t_out, out)
+                stream_rows::<C, V, S, 8, true>(panel, &rows, row, out)
             } else if V::STREAM >= 8 && left >= 5 {
                 // Rows that are not there would cost less than another pass over the codes, but more than this.
-                stream_rows::<C, V, S, 5, true>(panel, &rows, t_out, out)
+                stream_rows::<C, V, S, 5, true>(panel, &rows, row, out)
             } else if V::STREAM >= 4 && left >= 4 {
-                stream_rows::<C, V, S, 4, true>(panel, &rows, t_out, out)
+                stream_rows::<C, V, S, 4, true>(panel, &rows, row, out)
             } else if V::STREAM >= 4 && left >= 2 {
-                stream_rows::<C, V, S, 2, true>(panel, &rows, t_out, out)
+                stream_rows::<C, V, S, 2, true>(panel, &rows, row, out)
+            } else if V::STREAM >= 8 && ask {
+                stream_rows::<C, V, S, 1, true>(panel, &rows, row, out)
             } else {
-                stream_rows::<C, V, S, 1, false>(panel, &rows, t_out, out)
+                stream_rows::<C, V, S, 1, false>(panel, &rows, row, out)
             };
         }
     }

@@ -50,16 +50,13 @@ const GROUP: usize = 4;
 pub(super) unsafe fn int(level: Level, panels: &[Panel<'_>], x: &Inputs<'_>, out: &Output<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
-        if x.tiling.n == 1 && row_asks(level) {
-            for panel in panels {
-                by_format!(panel.format, C => entry::stream_row::<C>(level, panel, x, out));
-            }
-        } else if x.tiling.n <= stream_rows(level) {
+        if x.tiling.n <= stream_rows(level) {
+            let ask = x.tiling.n == 1 && level.asks_near();
             for first in (0..x.tiling.tiles()).step_by(BLOCK_TILES) {
                 let tiles = first..x.tiling.tiles().min(first + BLOCK_TILES);
                 for panel in panels {
                     for tile in tiles.clone() {
-                        by_format!(panel.format, C => entry::stream::<C>(level, panel, x, tile, out));
+                        by_format!(panel.format, C => entry::stream::<C>(level, panel, x, tile, ask, out));
                     }
                 }
             }
@@ -132,16 +129,10 @@ fn stream_rows(level: Level) -> usize {
         Level::Avx2(_) => 1,
         Level::Avx512(token) => match token.units() {
             Units::Shared => 16,
-            Units::Halves => 16 * BLOCK_TILES,
+            Units::Halves => TILE_ROWS * BLOCK_TILES,
             Units::Whole => usize::MAX,
         },
     }
-}
-
-/// Whether one row of activations asks for the weights ahead: a core of the Zen 5 kind reads a quarter more so, one of
-/// the Zen 4 kind a twentieth less.
-fn row_asks(level: Level) -> bool {
-    matches!(level, Level::Avx512(token) if token.units() == Units::Whole)
 }
 
 /// Any weights in f32.

@@ -12,6 +12,7 @@ use super::codes::{self, Codes, Each, dot, lift, narrow, opens256, run, weighs_b
 use super::quantise::{Line, OPENING_BIAS, Side32, Side256};
 use super::rows16::Rows16;
 use super::sides::{factors, min_pair, offset, scale, scale_pair};
+use crate::isa::level::NEAR;
 use std::marker::PhantomData;
 
 /// Asks for what lies ahead of unit `unit` of a block and of its share of the scales, a few lines at a time. Where several
@@ -22,7 +23,7 @@ use std::marker::PhantomData;
 /// As [`Rows16`]; the addresses need not be valid.
 #[inline(always)]
 unsafe fn ask<C: Codes, V: Rows16, const T: usize>(codes: *const u8, side: *const u8, unit: usize) {
-    let ahead = const { if T == 1 { 4096 } else { 8192 } };
+    let ahead = const { if T == 1 { NEAR } else { 8192 } };
     // SAFETY: a prefetch may point anywhere.
     let ask = |at: *const u8| unsafe { if T == 1 { V::prefetch(at) } else { V::prefetch_far(at) } };
     let bytes = const { C::SCHEME.unit_bytes() };
